@@ -1,0 +1,1 @@
+"""Repeatable benchmarks that print one line of JSON per figure."""

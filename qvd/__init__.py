@@ -1,0 +1,1 @@
+"""QVD: Linux virtual desktops, the server side."""

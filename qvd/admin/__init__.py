@@ -1,0 +1,1 @@
+"""Administration: operations and the REST API over them."""

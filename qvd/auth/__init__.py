@@ -1,0 +1,1 @@
+"""Authenticators: one way to prove who you are each."""

@@ -1,0 +1,1 @@
+"""A small command line client that dials the L7R as a user."""

@@ -1,0 +1,140 @@
+# -*- test-case-name: tests.contract.test_db_migrate,tests.unit.test_db_cli -*-
+"""
+C{qvd-db}: makes the database of an installation and keeps its schema up to date.
+
+Exit status: 0 done; 1 refused, or migrations are pending; 2 wrong usage; 3 the database cannot be reached.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import sys
+import tomllib
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import psycopg2
+from psycopg2.extensions import make_dsn
+
+from qvd.db import migrate
+from qvd.model.errors import DatabaseUnavailable, QVDError, SettingsError
+from qvd.model.settings import parse
+from qvd.model.settings_node import NODE_KEYS
+
+DONE, REFUSED, USAGE, UNREACHABLE = 0, 1, 2, 3
+CONFIG = Path("/etc/qvd/node.conf")
+FIRST_TENANT = "default"
+
+
+def arguments() -> argparse.ArgumentParser:
+    """The command line."""
+    parser = argparse.ArgumentParser(prog="qvd-db", description="Makes and upgrades the database of QVD.")
+    commands = parser.add_subparsers(dest="command", required=True)
+    init = commands.add_parser("init", help="fill an empty database: roles, schema, a first tenant")
+    init.add_argument("--login", action="store_true", help="the roles qvd_node and qvd_api may log in")
+    commands.add_parser("migrate", help="bring the schema to that of this release")
+    status = commands.add_parser("status", help="say which migrations were applied; 1 when some are pending")
+    status.add_argument("--json", action="store_true", help="as a JSON document")
+    for command in commands.choices.values():
+        where = command.add_mutually_exclusive_group()
+        where.add_argument("--dsn", help="connection string of PostgreSQL; a password is better kept in ~/.pgpass")
+        where.add_argument(
+            "--config",
+            type=Path,
+            default=CONFIG,
+            help="take host, port and database from a node's configuration file (%(default)s)",
+        )
+        command.add_argument("--user", help="database role that owns the schema, instead of PGUSER or your own name")
+    return parser
+
+
+def dsn_of(options: argparse.Namespace) -> str:
+    """Where the database is.
+
+    A configuration file gives the place only: the role in it is the node's, which may not change the schema.
+    @raise SettingsError: the configuration file cannot be read, or it is wrong; or the connection string is.
+    """
+    given: dict[str, Any] = {"user": options.user} if options.user else {}
+    if options.dsn is not None:
+        try:
+            return make_dsn(str(options.dsn), **given)
+        except psycopg2.ProgrammingError:
+            raise SettingsError("The connection string is not one that PostgreSQL understands") from None
+    try:
+        settings = parse(tomllib.loads(options.config.read_text()), NODE_KEYS, str(options.config))
+    except OSError as error:
+        raise SettingsError(f"{options.config}: {error.strerror}") from None
+    except tomllib.TOMLDecodeError as error:
+        raise SettingsError(f"{options.config}: {error}") from None
+    if settings.text("database.host"):
+        given["host"] = settings.text("database.host")
+    return make_dsn(port=settings.number("database.port"), dbname=settings.text("database.name"), **given)
+
+
+def init(dsn: str, login: bool) -> int:
+    """Command C{init}."""
+    for title in migrate.initialize(dsn, login_roles=login, tenant=FIRST_TENANT):
+        print(f"Applied {title}")
+    print(f"The database is ready; its first tenant is called {FIRST_TENANT}")
+    return DONE
+
+
+def bring_up_to_date(dsn: str) -> int:
+    """Command C{migrate}."""
+    applied = migrate.apply_all(dsn)
+    for title in applied:
+        print(f"Applied {title}")
+    if not applied:
+        print("The schema is up to date")
+    return DONE
+
+
+def show_status(dsn: str, as_json: bool) -> int:
+    """Command C{status}."""
+    found = migrate.status(dsn)
+    waiting = [migration.title for migration in found.pending]
+    if as_json:
+        document = {
+            "schema": found.version,
+            "schema_compat": found.compatible,
+            "applied": list(found.applied),
+            "pending": waiting,
+        }
+        print(json.dumps(document))
+    else:
+        print(f"Schema {found.version}; nodes must know at least schema {found.compatible}")
+        for title in found.applied:
+            print(f"  applied  {title}")
+        for title in waiting:
+            print(f"  pending  {title}")
+    return REFUSED if waiting else DONE
+
+
+def run(options: argparse.Namespace) -> int:
+    """Carry out one command."""
+    dsn = dsn_of(options)
+    match options.command:
+        case "init":
+            return init(dsn, options.login)
+        case "migrate":
+            return bring_up_to_date(dsn)
+        case _:
+            return show_status(dsn, options.json)
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Console script C{qvd-db}."""
+    options = arguments().parse_args(argv)
+    try:
+        return run(options)
+    except QVDError as error:
+        print(f"qvd-db: {error.text}", file=sys.stderr)
+        match error:
+            case DatabaseUnavailable():
+                return UNREACHABLE
+            case SettingsError():
+                return USAGE
+            case _:
+                return REFUSED

@@ -1,0 +1,256 @@
+# -*- test-case-name: tests.contract.test_db_pool,tests.unit.test_db_connection -*-
+"""
+One connection to PostgreSQL under the reactor: txpostgres, made to fail in one way.
+
+What txpostgres does by itself would not do here: cancelling calls C{PQcancel}, which blocks the process while the
+server is mute; an error that arrives on an idle connection is raised into the reactor's log; a statement cancelled by
+the server looks like a cancelled Deferred; C{connect_timeout} is not looked at. Here, cancelling closes the socket,
+every death of a connection is told once to its owner, and who waits gets L{DatabaseUnavailable}.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from random import Random
+from typing import Any, TypeVar
+
+import psycopg2
+from psycopg2.extensions import make_dsn
+from psycopg2.extras import RealDictCursor
+from twisted.internet.defer import CancelledError, Deferred
+from twisted.internet.error import ConnectionDone, ConnectionLost
+from twisted.internet.interfaces import IReactorTime
+from twisted.python.failure import Failure
+from txpostgres import txpostgres
+
+from qvd.interfaces import Parameters, Row
+from qvd.model.errors import DatabaseUnavailable
+from qvd.model.secret import Secret
+
+T = TypeVar("T")
+
+RETRY_AFTER = 5
+CONNECT_SECONDS = 5.0
+FIRST_BACK_OFF, LONGEST_BACK_OFF = 0.2, 2.0
+UNANSWERED = "The database does not answer; try again in a few seconds"
+# The server is going away, or has cut this connection: nothing more can be asked on it.
+PARTING = ("08", "57P", "25P03")
+# Applied to what the server knows of them, so that an older one is no error.
+SET_UP = """
+    SELECT set_config(s.name, w.value, false) FROM pg_settings s JOIN (VALUES
+        ('timezone', 'UTC'),
+        ('statement_timeout', %(longest)s),
+        ('idle_in_transaction_session_timeout', %(longest)s),
+        ('client_connection_check_interval', '2000')
+    ) AS w (name, value) ON lower(s.name) = w.name
+"""
+
+
+def unavailable(text: str = UNANSWERED) -> DatabaseUnavailable:
+    """The one error that callers see when the database is away."""
+    return DatabaseUnavailable(text, retry_after=RETRY_AFTER)
+
+
+def reason_of(error: BaseException) -> str:
+    """The first line of what libpq says: the others are advice to whoever types commands."""
+    return (str(error).strip() or type(error).__name__).splitlines()[0]
+
+
+def back_off(rng: Random) -> Iterator[float]:
+    """Seconds to wait before the next attempts to connect: they double, and differ from node to node."""
+    seconds = FIRST_BACK_OFF
+    while True:
+        yield seconds * rng.uniform(0.5, 1.0)
+        seconds = min(LONGEST_BACK_OFF, seconds * 2)
+
+
+def within(clock: IReactorTime, seconds: float, operation: Deferred[T]) -> Deferred[T]:
+    """Cancel C{operation} when the time is over; it then fails with L{DatabaseUnavailable}."""
+
+    def late(result: T | Failure, _: float) -> T | Failure:
+        if isinstance(result, Failure) and isinstance(result.value, CancelledError):
+            raise unavailable(f"The database did not answer within {seconds:g} s")
+        return result
+
+    operation.addTimeout(seconds, clock, onTimeoutCancel=late)
+    return operation
+
+
+class Address:
+    """Where the database is and who we are there, as libpq wants it.
+
+    @param dsn: libpq's connection string or its parameters; a L{Secret} password is fine.
+    @param deadline: seconds that the caller gives a statement; the server gives up a little later by itself.
+    """
+
+    def __init__(self, dsn: str | Mapping[str, object], deadline: float, application: str) -> None:
+        parameters: dict[str, Any] = {
+            "application_name": application,
+            "client_encoding": "UTF8",
+            "keepalives_idle": 10,
+            "keepalives_interval": 3,
+            "keepalives_count": 3,
+        }
+        if isinstance(dsn, str):
+            text = dsn
+        else:
+            text = ""
+            parameters |= {k: v.reveal() if isinstance(v, Secret) else v for k, v in dsn.items()}
+        self.dsn = Secret(make_dsn(text, **parameters))
+        self.deadline = deadline
+
+    @property
+    def set_up(self) -> dict[str, str]:
+        """Parameters of C{SET_UP}."""
+        return {"longest": str(math.ceil((self.deadline + 2) * 1000))}
+
+
+class _Cursor(txpostgres.Cursor):  # type: ignore[misc]
+    """One statement's way through the reactor."""
+
+    def continuePolling(self, swallowErrors: bool = True) -> None:
+        # An error that nobody waits for shows again when the connection itself is read.
+        super().continuePolling(swallowErrors=True)
+
+    def _handleCancellation(self, failure: Failure) -> Failure:
+        # The server's own cancellation (its time-out, an operator) is an error like others, not our CancelledError.
+        return failure
+
+
+class Link(txpostgres.Connection):  # type: ignore[misc]
+    """A connection that is open once and, when it is lost, stays so.
+
+    @param gone: called once with this link and the reason, when it has died or was discarded.
+    @param heard: called with channel and payload of each notification.
+    """
+
+    cursorFactory = _Cursor
+
+    def __init__(
+        self,
+        reactor: Any,
+        gone: Callable[[Link, str], None],
+        heard: Callable[[str, str], None] | None = None,
+    ) -> None:
+        super().__init__(reactor)
+        self._gone = gone
+        self._heard = heard
+        self._dead = False
+        self._opened = False
+        self._busy = False
+
+    @property
+    def dead(self) -> bool:
+        """No statement can be run any more."""
+        return self._dead
+
+    async def open(self, address: Address) -> None:
+        """Connect and set up the session.
+
+        @raise DatabaseUnavailable: whatever hinders it, in libpq's words.
+        """
+        seconds = min(CONNECT_SECONDS, address.deadline)
+        try:
+            await within(self.reactor, seconds, Deferred.fromCoroutine(self._open(address)))
+        except DatabaseUnavailable as error:
+            self.discard(error.text)
+            raise
+
+    async def _open(self, address: Address) -> None:
+        try:
+            await self._abortable(self.connect(address.dsn.reveal(), cursor_factory=RealDictCursor))
+            self._opened = True
+            await self.run(SET_UP, address.set_up)
+        except psycopg2.Error as error:
+            raise unavailable(reason_of(error)) from None
+
+    async def run(self, sql: str, parameters: Parameters = ()) -> _Cursor:
+        """Run one statement; cancelling closes the connection, whatever the server makes of the statement.
+
+        As in psycopg2, a percent sign is only special when there are parameters.
+        @raise psycopg2.Error: of the statement; the connection is kept.
+        @raise DatabaseUnavailable: the connection is lost.
+        """
+        if self._dead:
+            raise unavailable()
+        if self._busy:
+            raise RuntimeError("A connection runs one statement at a time")
+        self._busy = True
+        try:
+            cursor: _Cursor = await self._abortable(self.cursor().execute(sql, parameters or None))
+            return cursor
+        except psycopg2.Error as error:
+            if self._dead or self._connection.closed or (error.pgcode or "").startswith(PARTING):
+                self.discard(reason_of(error))
+                raise unavailable() from None
+            raise
+        finally:
+            self._busy = False
+
+    def _abortable(self, step: Deferred[Any]) -> Deferred[Any]:
+        """The outcome of C{step}, without txpostgres's way to cancel it."""
+        cancelled = False
+
+        def cancel(_: Deferred[Any]) -> None:
+            nonlocal cancelled
+            cancelled = True
+            self.discard("no answer in time")
+
+        def settle(result: Any) -> None:
+            if cancelled:
+                return
+            if isinstance(result, Failure) and isinstance(result.value, (ConnectionDone, ConnectionLost)):
+                outcome.errback(unavailable())
+            else:
+                outcome.callback(result)
+
+        outcome: Deferred[Any] = Deferred(cancel)
+        step.addBoth(settle)
+        return outcome
+
+    async def fetch(self, sql: str, parameters: Parameters = ()) -> Sequence[Row]:
+        """See L{qvd.interfaces.ITransaction}; and so the next two."""
+        cursor = await self.run(sql, parameters)
+        rows: Sequence[Row] = [] if cursor.description is None else cursor.fetchall()
+        return rows
+
+    async def fetch_one(self, sql: str, parameters: Parameters = ()) -> Row | None:
+        rows = await self.fetch(sql, parameters)
+        return rows[0] if rows else None
+
+    async def execute(self, sql: str, parameters: Parameters = ()) -> int:
+        touched: int = (await self.run(sql, parameters)).rowcount
+        return max(0, touched)
+
+    def discard(self, reason: str) -> None:
+        """Close the socket, now. Idempotent. What the server is doing for us it finishes, or ends when it notices."""
+        if self._dead:
+            return
+        self._dead = True
+        connection = self._connection
+        if connection is not None:
+            self.close()
+            # After a failed poll psycopg2 calls itself closed and still holds the socket.
+            connection.close()
+        self._gone(self, reason)
+
+    def doRead(self) -> None:
+        try:
+            super().doRead()
+        except (psycopg2.Error, txpostgres.UnexpectedPollResult) as error:
+            self.discard(reason_of(error))
+
+    def connectionLost(self, reason: Failure) -> None:
+        super().connectionLost(reason)
+        # While connecting, libpq may have another address to try.
+        if self._opened:
+            self.discard("the connection was cut")
+
+    def checkForNotifies(self) -> None:
+        notifies = self._connection.notifies
+        if notifies:
+            rung, notifies[:] = list(notifies), []
+            for notify in rung:
+                if self._heard is not None:
+                    self._heard(notify.channel, notify.payload)

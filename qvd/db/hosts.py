@@ -1,0 +1,75 @@
+# -*- test-case-name: tests.contract.test_db_hosts -*-
+"""This node's row: registration, lease, state."""
+
+from __future__ import annotations
+
+import os
+
+from attrs import frozen
+from zope.interface import implementer
+
+from qvd.interfaces import IDatabase, IHosts, ITransaction
+from qvd.model.errors import NotFound, OwnershipLost
+from qvd.model.ids import Epoch, HostId
+from qvd.model.records import Capacity, HostState, HostStatus, Lease
+
+MINE = "host_id = %(host)s AND epoch = %(epoch)s AND state <> 'lost'"
+
+
+@implementer(IHosts)
+@frozen
+class Hosts:
+    """L{IHosts} over PostgreSQL."""
+
+    db: IDatabase
+
+    async def register(self, name: str, address: str, lease_seconds: float) -> Lease:
+        row = await self.db.fetch_one(
+            "UPDATE host_runtimes r SET epoch = epoch + 1, state = 'starting', ok_ts = now(), pid = %(pid)s,"
+            " lease_until = now() + %(seconds)s * interval '1 second'"
+            " FROM hosts h WHERE h.id = r.host_id AND h.name = %(name)s RETURNING r.host_id, r.epoch",
+            {"name": name, "pid": os.getpid(), "seconds": lease_seconds},
+        )
+        if row is None:
+            raise NotFound(f"No host is called {name!r} in the database: register it, or mend nodename in node.conf")
+        return Lease(HostId(row["host_id"]), Epoch(row["epoch"]))
+
+    async def renew(self, lease: Lease, lease_seconds: float, capacity: Capacity) -> HostStatus:
+        row = await self.db.fetch_one(
+            "UPDATE host_runtimes SET ok_ts = now(), lease_until = now() + %(seconds)s * interval '1 second',"
+            f" usable_ram = %(memory)s, usable_cpu = %(cpus)s WHERE {MINE} RETURNING state, blocked",
+            {
+                "host": lease.host_id,
+                "epoch": lease.epoch,
+                "seconds": lease_seconds,
+                "memory": capacity.memory,
+                "cpus": capacity.cpus,
+            },
+        )
+        if row is None:
+            raise OwnershipLost("The lease of this node is over: another epoch has begun, or it was declared lost")
+        return HostStatus(HostState(row["state"]), row["blocked"])
+
+    async def set_state(self, lease: Lease, state: HostState) -> None:
+        touched = await self.db.execute(
+            f"UPDATE host_runtimes SET state = %(state)s WHERE {MINE}",
+            {"host": lease.host_id, "epoch": lease.epoch, "state": state.value},
+        )
+        if not touched:
+            raise OwnershipLost("The lease of this node is over")
+
+    async def end_stale_sessions(self, lease: Lease, reason: str) -> int:
+        async def work(tx: ITransaction) -> int:
+            stale = await tx.fetch(
+                "UPDATE sessions SET state = 'disconnected', ended_at = now(), end_reason = %s"
+                " WHERE host_id = %s AND host_epoch < %s AND ended_at IS NULL RETURNING id",
+                (reason, lease.host_id, lease.epoch),
+            )
+            await tx.execute(
+                "UPDATE vm_runtimes r SET session_id = NULL FROM sessions s"
+                " WHERE r.session_id = s.id AND s.ended_at IS NOT NULL AND s.host_id = %s",
+                (lease.host_id,),
+            )
+            return len(stale)
+
+        return await self.db.transact("end_stale_sessions", work)

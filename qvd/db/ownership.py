@@ -1,0 +1,165 @@
+# -*- test-case-name: tests.contract.test_db_ownership -*-
+"""VMs as their node sees them. Every write names host and epoch; no row touched means "not mine any more"."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from attrs import frozen
+from zope.interface import implementer
+
+from qvd.db.rows import VM_COLUMNS, VM_TABLES, vm_of
+from qvd.interfaces import IDatabase, IOwnership, ITransaction, Row
+from qvd.model.account import unix_name
+from qvd.model.errors import NotFound, OwnershipLost
+from qvd.model.ids import DIId, Generation, TenantId, VMId
+from qvd.model.records import VM, Change, Lease, VMSpec
+from qvd.model.secret import Secret
+from qvd.model.vm import VMState
+
+PENDING = "r.host_id = %(host)s AND r.generation > r.acked_generation"
+
+
+@implementer(IOwnership)
+@frozen
+class Ownership:
+    """L{IOwnership} over PostgreSQL."""
+
+    db: IDatabase
+
+    async def bound(self, lease: Lease) -> Sequence[VM]:
+        rows = await self.db.fetch(f"SELECT {VM_COLUMNS} FROM {VM_TABLES} WHERE r.host_id = %s", (lease.host_id,))
+        return [vm_of(row) for row in rows]
+
+    async def pending(self, lease: Lease) -> Sequence[VM]:
+        # Stops first: what they free may be what a start needs.
+        rows = await self.db.fetch(
+            f"SELECT {VM_COLUMNS} FROM {VM_TABLES} WHERE {PENDING} ORDER BY r.desired_state DESC, r.vm_id",
+            {"host": lease.host_id},
+        )
+        return [vm_of(row) for row in rows]
+
+    async def claim_start(self, lease: Lease, vm_id: VMId, secret: Secret) -> VMSpec | None:
+        async def work(tx: ITransaction) -> VMSpec | None:
+            row = await startable(tx, lease, vm_id)
+            if row is None:
+                return None
+            if row["di_id"] is None:
+                raise NotFound(f"No usable disk image carries the tag {row['di_tag']!r} in {row['osf']!r}")
+            await tx.execute(
+                "UPDATE vm_runtimes SET vm_state = 'starting', phase = 'preparing', detail = 'Preparing to start',"
+                " since = now(), acked_generation = generation, host_epoch = %s, vm_secret = %s, current_di_id = %s,"
+                " last_error = NULL WHERE vm_id = %s",
+                (lease.epoch, secret.reveal(), row["di_id"], vm_id),
+            )
+            return spec_of(row, secret)
+
+        return await self.db.transact("claim_start", work)
+
+    async def refuse(self, lease: Lease, vm_id: VMId, generation: Generation, error: str) -> None:
+        await self.db.execute(
+            "UPDATE vm_runtimes SET desired_state = 'stopped', acked_generation = generation, host_id = NULL,"
+            " last_error = %s WHERE vm_id = %s AND host_id = %s AND generation = %s AND vm_state = 'stopped'",
+            (error, vm_id, lease.host_id, generation),
+        )
+
+    async def acknowledge(self, lease: Lease, vm_id: VMId, generation: Generation) -> bool:
+        touched = await self.db.execute(
+            "UPDATE vm_runtimes SET acked_generation = generation,"
+            " host_id = CASE WHEN vm_state = 'stopped' AND desired_state = 'stopped' THEN NULL ELSE host_id END"
+            " WHERE vm_id = %s AND host_id = %s AND generation = %s",
+            (vm_id, lease.host_id, generation),
+        )
+        return touched > 0
+
+    async def adopt(self, lease: Lease, vm: VM) -> None:
+        await self._guarded(
+            vm.vm_id,
+            "UPDATE vm_runtimes SET host_epoch = %(epoch)s WHERE vm_id = %(vm)s AND host_id = %(host)s"
+            " AND host_epoch = %(old)s AND host_epoch <= %(epoch)s",
+            {"vm": vm.vm_id, "host": lease.host_id, "epoch": lease.epoch, "old": vm.epoch},
+        )
+
+    async def save(self, lease: Lease, vm_id: VMId, expected: VMState, change: Change) -> None:
+        guest = change.guest
+        await self._guarded(
+            vm_id,
+            "UPDATE vm_runtimes SET vm_state = %(state)s, phase = %(phase)s, detail = %(detail)s,"
+            " since = CASE WHEN vm_state = %(state)s THEN since ELSE now() END,"
+            " last_error = coalesce(%(error)s, last_error), vm_address = coalesce(%(address)s, vm_address),"
+            " vm_vma_port = coalesce(%(vma_port)s, vm_vma_port), vm_x_port = coalesce(%(x_port)s, vm_x_port)"
+            " WHERE vm_id = %(vm)s AND host_id = %(host)s AND host_epoch = %(epoch)s AND vm_state = %(expected)s",
+            {
+                "vm": vm_id,
+                "host": lease.host_id,
+                "epoch": lease.epoch,
+                "expected": expected.value,
+                "state": change.state.value,
+                "phase": change.phase,
+                "detail": change.detail,
+                "error": change.error,
+                "address": guest and guest.address,
+                "vma_port": guest and guest.vma_port,
+                "x_port": guest and guest.x_port,
+            },
+        )
+
+    async def progress(self, lease: Lease, vm_id: VMId, phase: str, detail: str) -> None:
+        await self.db.execute(
+            "UPDATE vm_runtimes SET detail = %s WHERE vm_id = %s AND host_id = %s AND host_epoch = %s AND phase = %s",
+            (detail, vm_id, lease.host_id, lease.epoch, phase),
+        )
+
+    async def seen(self, lease: Lease, vm_ids: Sequence[VMId]) -> None:
+        await self.db.execute(
+            "UPDATE vm_runtimes SET vma_ok_ts = now() WHERE vm_id = ANY(%s) AND host_id = %s AND host_epoch = %s",
+            (list(vm_ids), lease.host_id, lease.epoch),
+        )
+
+    async def release(self, lease: Lease, vm_id: VMId, error: str | None) -> None:
+        # A start ordered while the VM was going down keeps its node and is taken up there; else the row is free,
+        # and nobody's wish outlives the run it was for.
+        await self._guarded(
+            vm_id,
+            "UPDATE vm_runtimes SET vm_state = 'stopped', phase = 'stopped', detail = '', since = now(),"
+            " vm_address = NULL, vm_vma_port = NULL, vm_x_port = NULL, vm_secret = NULL, current_di_id = NULL,"
+            " vma_ok_ts = NULL, host_epoch = NULL, last_error = coalesce(%(error)s, last_error),"
+            " host_id = CASE WHEN desired_state = 'running' AND generation > acked_generation THEN host_id END,"
+            " desired_state = CASE WHEN generation > acked_generation THEN desired_state ELSE 'stopped' END,"
+            " acked_generation = CASE WHEN desired_state = 'running' THEN acked_generation ELSE generation END"
+            " WHERE vm_id = %(vm)s AND host_id = %(host)s AND host_epoch = %(epoch)s",
+            {"vm": vm_id, "host": lease.host_id, "epoch": lease.epoch, "error": error},
+        )
+
+    async def _guarded(self, vm_id: VMId, sql: str, parameters: dict[str, object]) -> None:
+        if not await self.db.execute(sql, parameters):
+            raise OwnershipLost(f"VM {vm_id} is not this node's any more")
+
+
+async def startable(tx: ITransaction, lease: Lease, vm_id: VMId) -> Row | None:
+    """What a pending start order is for, its row locked; L{None} without one, or when the lease is not live."""
+    return await tx.fetch_one(
+        "SELECT v.id AS vm_id, v.tenant_id, v.name, v.di_tag, u.login, o.name AS osf, o.memory, d.id AS di_id,"
+        " d.path FROM vm_runtimes r JOIN vms v ON v.id = r.vm_id JOIN users u ON u.id = v.user_id"
+        " JOIN osfs o ON o.id = v.osf_id JOIN host_runtimes h ON h.host_id = r.host_id"
+        " LEFT JOIN di_tags g ON g.osf_id = v.osf_id AND g.tag = v.di_tag"
+        " LEFT JOIN dis d ON d.id = g.di_id AND NOT d.blocked"
+        f" WHERE {PENDING} AND r.vm_id = %(vm)s AND r.desired_state = 'running' AND r.vm_state = 'stopped'"
+        " AND h.epoch = %(epoch)s AND h.lease_until > now() FOR UPDATE OF r",
+        {"host": lease.host_id, "epoch": lease.epoch, "vm": vm_id},
+    )
+
+
+def spec_of(row: Row, secret: Secret) -> VMSpec:
+    """A row of L{startable} with an image."""
+    return VMSpec(
+        vm_id=VMId(row["vm_id"]),
+        tenant_id=TenantId(row["tenant_id"]),
+        name=row["name"],
+        login=unix_name(row["login"]),
+        di_id=DIId(row["di_id"]),
+        image=row["path"],
+        memory=row["memory"],
+        home=f"{row['tenant_id']}/{row['vm_id']}",
+        secret=secret,
+    )

@@ -1,0 +1,47 @@
+"""Rows to values, where more than one store needs it."""
+
+from __future__ import annotations
+
+from qvd.interfaces import Row
+from qvd.model.ids import Epoch, Generation, HostId, SessionId, TenantId, UserId, VMId
+from qvd.model.records import VM, Desired, Guest
+from qvd.model.secret import Secret
+from qvd.model.vm import VMState
+
+VM_COLUMNS = """
+    v.id AS vm_id, v.tenant_id, v.user_id, v.name, u.login, r.blocked, r.vm_state, r.desired_state, r.generation,
+    r.acked_generation, r.host_id, r.host_epoch, r.phase, r.detail, r.last_error, r.vm_address, r.vm_vma_port,
+    r.vm_x_port, r.vm_secret, r.session_id::text, r.since
+"""
+VM_TABLES = "vm_runtimes r JOIN vms v ON v.id = r.vm_id JOIN users u ON u.id = v.user_id"
+
+
+def guest_of(row: Row) -> Guest | None:
+    """Where the guest listens; L{None} until its node has said so."""
+    if row["vm_address"] is None:
+        return None
+    return Guest(row["vm_address"], row["vm_vma_port"], row["vm_x_port"], Secret(row["vm_secret"]))
+
+
+def vm_of(row: Row) -> VM:
+    """A row of C{VM_COLUMNS}."""
+    return VM(
+        vm_id=VMId(row["vm_id"]),
+        tenant_id=TenantId(row["tenant_id"]),
+        user_id=UserId(row["user_id"]),
+        name=row["name"],
+        login=row["login"],
+        blocked=row["blocked"],
+        state=VMState(row["vm_state"]),
+        desired=Desired(row["desired_state"]),
+        generation=Generation(row["generation"]),
+        acked=Generation(row["acked_generation"]),
+        host_id=None if row["host_id"] is None else HostId(row["host_id"]),
+        epoch=None if row["host_epoch"] is None else Epoch(row["host_epoch"]),
+        phase=row["phase"],
+        detail=row["detail"],
+        last_error=row["last_error"],
+        guest=guest_of(row),
+        session_id=None if row["session_id"] is None else SessionId(row["session_id"]),
+        since=row["since"],
+    )

@@ -1,0 +1,84 @@
+# -*- test-case-name: tests.contract.test_db_sessions -*-
+"""Who has which VM: the newest client, and nobody else."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from attrs import frozen
+from zope.interface import implementer
+
+from qvd.interfaces import IDatabase, ISessions, ITransaction
+from qvd.model.errors import SessionLost
+from qvd.model.ids import HostId, SessionId
+from qvd.model.records import SessionSpec
+
+TAKEN = "Another client has taken this virtual machine over"
+
+
+@implementer(ISessions)
+@frozen
+class Sessions:
+    """L{ISessions} over PostgreSQL."""
+
+    db: IDatabase
+
+    async def claim(self, spec: SessionSpec) -> SessionId | None:
+        async def work(tx: ITransaction) -> SessionId | None:
+            before = await tx.fetch_one(
+                "SELECT s.id::text, s.host_id FROM vm_runtimes r LEFT JOIN sessions s ON s.id = r.session_id"
+                " AND s.ended_at IS NULL WHERE r.vm_id = %s FOR UPDATE OF r",
+                (spec.vm_id,),
+            )
+            await tx.execute(
+                "INSERT INTO sessions (id, tenant_id, vm_id, user_id, host_id, host_epoch, client_address, state)"
+                " VALUES (%s, %s, %s, %s, %s, %s, %s, 'connecting')",
+                (
+                    spec.session_id,
+                    spec.tenant_id,
+                    spec.vm_id,
+                    spec.user_id,
+                    spec.lease.host_id,
+                    spec.lease.epoch,
+                    spec.client_address,
+                ),
+            )
+            await tx.execute("UPDATE vm_runtimes SET session_id = %s WHERE vm_id = %s", (spec.session_id, spec.vm_id))
+            if before is None or before["id"] is None:
+                return None
+            await tx.fetch("SELECT pg_notify('qvd_session_on_host_' || %s::text, '')", (before["host_id"],))
+            return SessionId(before["id"])
+
+        return await self.db.transact("claim_session", work)
+
+    async def connected(self, session_id: SessionId) -> None:
+        rows = await self.db.execute(
+            "UPDATE sessions s SET state = 'connected', connected_at = now() FROM vm_runtimes r"
+            " WHERE s.id = %s AND s.state = 'connecting' AND r.vm_id = s.vm_id AND r.session_id = s.id",
+            (session_id,),
+        )
+        if not rows:
+            raise SessionLost(TAKEN)
+
+    async def is_current(self, session_id: SessionId) -> bool:
+        return await self.db.fetch_one("SELECT 1 FROM vm_runtimes WHERE session_id = %s", (session_id,)) is not None
+
+    async def has_ended(self, session_id: SessionId) -> bool:
+        row = await self.db.fetch_one("SELECT ended_at FROM sessions WHERE id = %s", (session_id,))
+        return row is None or row["ended_at"] is not None
+
+    async def end(self, session_id: SessionId, reason: str) -> None:
+        await self.db.execute(
+            "WITH over AS (UPDATE sessions SET state = 'disconnected', ended_at = now(), end_reason = %(reason)s"
+            "  WHERE id = %(id)s AND ended_at IS NULL)"
+            " UPDATE vm_runtimes SET session_id = NULL WHERE session_id = %(id)s",
+            {"id": session_id, "reason": reason},
+        )
+
+    async def superseded(self, host_id: HostId) -> Sequence[SessionId]:
+        rows = await self.db.fetch(
+            "SELECT s.id::text FROM sessions s JOIN vm_runtimes r ON r.vm_id = s.vm_id"
+            " WHERE s.host_id = %s AND s.ended_at IS NULL AND r.session_id IS DISTINCT FROM s.id",
+            (host_id,),
+        )
+        return [SessionId(row["id"]) for row in rows]

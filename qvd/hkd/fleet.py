@@ -1,0 +1,170 @@
+# -*- test-case-name: tests.unit.test_hkd_fleet -*-
+"""
+All VMs of this node: takes up orders from the database, recovers what a former daemon left, stops them all.
+
+Rows are the truth and bells only say "look": every look reads all rows of this node with an order not taken up, so
+an order is never lost, whoever crashed in between.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+
+from attrs import evolve
+from twisted.internet.defer import DeferredList
+from twisted.internet.interfaces import IReactorTime
+from twisted.logger import Logger
+
+from qvd.hkd.periodic import Periodic, observe
+from qvd.hkd.runner import Ports, Runner
+from qvd.interfaces import IBells
+from qvd.model.errors import NotFound, OwnershipLost
+from qvd.model.ids import VMId
+from qvd.model.records import VM, Desired, Domain, Lease
+from qvd.model.recovery import Plan, judge
+from qvd.model.secret import Secret
+from qvd.model.vm import Event, Step, VMState
+from qvd.protocols.channels import vm_on_host
+
+
+class Fleet:
+    """The runners of one epoch of this node.
+
+    @param ports: as for the runners; the fleet sets C{forget} and C{seen} itself.
+    @param new_secret: makes the secret of a guest.
+    """
+
+    log = Logger()
+
+    def __init__(
+        self,
+        clock: IReactorTime,
+        lease: Lease,
+        ports: Ports,
+        bells: IBells,
+        look_seconds: float,
+        new_secret: Callable[[], Secret],
+    ) -> None:
+        self._lease = lease
+        self._ports = evolve(ports, forget=self._forget, seen=self._saw)
+        self._bells = bells
+        self._new_secret = new_secret
+        self._runners: dict[VMId, Runner] = {}
+        self._found: Sequence[Runner | None] = ()
+        self._answered: set[VMId] = set()
+        self._looks = Periodic(clock, look_seconds, self._look, "looking for orders")
+        self._ends: list[Callable[[], None]] = []
+
+    async def judge(self) -> None:
+        """Look at every row and every domain of this node and bring the rows to keep under this epoch. Nothing is
+        started yet, so a database that goes away in between costs nothing but another try."""
+        rows = {vm.vm_id: vm for vm in await self._ports.ownership.bound(self._lease)}
+        domains = {domain.vm_id: domain for domain in await self._ports.driver.list()}
+        self._found = [
+            await self._judge(vm_id, rows.get(vm_id), domains.get(vm_id))
+            for vm_id in sorted(rows.keys() | domains.keys())
+        ]
+
+    async def _judge(self, vm_id: VMId, vm: VM | None, domain: Domain | None) -> Runner | None:
+        judgement = judge(vm, domain)
+        if judgement.plan is Plan.LEAVE:
+            return None
+        assert judgement.step is not None
+        step = judgement.step
+        if vm is not None and judgement.adopt_row:
+            try:
+                await self._ports.ownership.adopt(self._lease, vm)
+            except OwnershipLost:
+                step = Step.KILL_LOST
+        self.log.info("VM {vm_id}: found at start, {step}", vm_id=vm_id, step=step.value)
+        guest = None if domain is None else domain.guest
+        stored = None if vm is None else vm.state
+        return Runner(vm_id, self._lease, self._ports, step, guest=guest, error=judgement.error, stored=stored)
+
+    def start(self) -> None:
+        """Carry on with what was found, and take up orders from now on."""
+        self._ends.append(self._ports.driver.watch(self._exited))
+        for runner in self._found:
+            if runner is not None:
+                self._runners[runner.vm_id] = runner
+                runner.start()
+        self._ends.append(self._bells.listen(vm_on_host(self._lease.host_id), lambda _: self._looks.now()))
+        self._looks.start()
+
+    def lose(self, reason: str) -> None:
+        """The lease is over: end every VM at once, without touching its row."""
+        for runner in list(self._runners.values()):
+            runner.tell(Event.LOST, reason)
+
+    def stop_all(self, reason: str) -> None:
+        """End every VM in order."""
+        for runner in list(self._runners.values()):
+            runner.tell(Event.STOP, reason)
+
+    async def idle(self) -> None:
+        """Return when no VM is left."""
+        while self._runners:
+            await DeferredList([observe(runner.done) for runner in self._runners.values()])
+
+    async def stop_orders(self) -> None:
+        """Take up no order any more."""
+        await self._looks.stop()
+
+    async def stop(self) -> None:
+        """Hear nothing any more, of orders or of VMs. Leaves the VMs as they are."""
+        await self.stop_orders()
+        for end in self._ends:
+            end()
+        self._ends.clear()
+
+    @property
+    def running(self) -> Sequence[VMId]:
+        """The VMs that have a runner."""
+        return list(self._runners)
+
+    async def flush_seen(self) -> None:
+        """Write which guests have answered since the last call: one statement for all of them."""
+        answered, self._answered = self._answered, set()
+        if answered:
+            await self._ports.ownership.seen(self._lease, sorted(answered))
+
+    async def _look(self) -> None:
+        for vm in await self._ports.ownership.pending(self._lease):
+            await self._take_up(vm)
+
+    async def _take_up(self, vm: VM) -> None:
+        """One order: the wanted state against what is."""
+        runner = self._runners.get(vm.vm_id)
+        match vm.desired:
+            case Desired.STOPPED:
+                if await self._ports.ownership.acknowledge(self._lease, vm.vm_id, vm.generation) and runner:
+                    runner.tell(Event.STOP, "ordered")
+            case Desired.RUNNING if vm.state is VMState.STOPPED and runner is None:
+                await self._claim(vm)
+            case Desired.RUNNING if vm.state in (VMState.STARTING, VMState.RUNNING):
+                await self._ports.ownership.acknowledge(self._lease, vm.vm_id, vm.generation)
+            case Desired.RUNNING:
+                pass  # going down: the order is taken up once the VM is released
+
+    async def _claim(self, vm: VM) -> None:
+        try:
+            spec = await self._ports.ownership.claim_start(self._lease, vm.vm_id, self._new_secret())
+        except NotFound as error:
+            self.log.warn("VM {vm_id}: {reason}", vm_id=vm.vm_id, reason=error.text)
+            await self._ports.ownership.refuse(self._lease, vm.vm_id, vm.generation, error.text)
+            return
+        if spec is not None:
+            self.log.info("VM {vm_id}: start claimed", vm_id=vm.vm_id)
+            runner = self._runners[vm.vm_id] = Runner(vm.vm_id, self._lease, self._ports, Step.PREPARE, spec=spec)
+            runner.start()
+
+    def _exited(self, vm_id: VMId) -> None:
+        if vm_id in self._runners:
+            self._runners[vm_id].tell(Event.DOMAIN_EXITED)
+
+    def _forget(self, vm_id: VMId) -> None:
+        del self._runners[vm_id]
+        self._looks.now()
+
+    def _saw(self, vm_id: VMId) -> None:
+        self._answered.add(vm_id)

@@ -1,0 +1,123 @@
+# -*- test-case-name: tests.unit.test_hkd_heartbeat -*-
+"""
+The sign of life, and the end of the node's rights when it cannot be given.
+
+The lease is renewed every few seconds. The deadline is counted on the monotonic clock from the moment at which the
+last confirmed renewal was I{sent}: the database's lease, which began later, is then still alive, so the VMs are ended
+before another node may start them.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Awaitable, Callable
+
+from attrs import frozen
+from twisted.internet.interfaces import IDelayedCall, IReactorTime
+from twisted.logger import Logger
+from zope.interface import implementer
+
+from qvd.hkd.periodic import Periodic
+from qvd.interfaces import IHosts, INodeStatus
+from qvd.model.errors import OwnershipLost, Unavailable
+from qvd.model.records import Capacity, HostState, HostStatus, Lease
+
+MARGIN = 0.25
+"""Part of the lease kept for killing: the VMs must be gone when the lease is over."""
+
+
+@frozen
+class LeaseTimes:
+    """Seconds.
+
+    @ivar lease: a lease not renewed for so long is over.
+    @ivar renew: between two renewals.
+    """
+
+    lease: float
+    renew: float
+
+
+@implementer(INodeStatus)
+class Heartbeat:
+    """Keeps one lease.
+
+    @param lost: called once, with the reason, when the lease is over or cannot be kept.
+    @param renewed: awaited after each renewal.
+    """
+
+    log = Logger()
+
+    def __init__(
+        self,
+        clock: IReactorTime,
+        hosts: IHosts,
+        lease: Lease,
+        times: LeaseTimes,
+        capacity: Callable[[], Capacity],
+        lost: Callable[[str], None],
+        renewed: Callable[[], Awaitable[None]],
+    ) -> None:
+        self._clock = clock
+        self._hosts = hosts
+        self._lease: Lease | None = lease
+        self._times = times
+        self._capacity = capacity
+        self._lost = lost
+        self._renewed = renewed
+        self._status: HostStatus | None = None
+        self._fence: IDelayedCall | None = None
+        self._beats = Periodic(clock, times.renew, self._beat, "renewing the lease")
+
+    def start(self, registered_at: float) -> None:
+        """@param registered_at: C{clock.seconds()} before the registration was sent."""
+        self._set_fence(registered_at)
+        self._beats.start()
+
+    async def stop(self) -> None:
+        """Give no sign of life any more; the lease runs out by itself."""
+        self._clear_fence()
+        await self._beats.stop()
+
+    def lease(self) -> Lease:
+        if self._lease is None:
+            raise Unavailable("This node has lost its place in the farm", retry_after=5)
+        return self._lease
+
+    def refusal(self) -> str | None:
+        if self._lease is None:
+            return "Server is lost"
+        if self._status is None or self._status.state is not HostState.RUNNING:
+            return f"Server is {'starting' if self._status is None else self._status.state.value}"
+        return "Server is blocked" if self._status.blocked else None
+
+    async def _beat(self) -> None:
+        if self._lease is None:
+            return
+        sent_at = self._clock.seconds()
+        try:
+            self._status = await self._hosts.renew(self._lease, self._times.lease, self._capacity())
+        except OwnershipLost as error:
+            self._end(error.text)
+            return
+        self._set_fence(sent_at)
+        await self._renewed()
+
+    def _set_fence(self, sent_at: float) -> None:
+        self._clear_fence()
+        left = sent_at + self._times.lease * (1 - MARGIN) - self._clock.seconds()
+        self._fence = self._clock.callLater(max(left, 0.0), self._expire)
+
+    def _clear_fence(self) -> None:
+        if self._fence is not None and self._fence.active():
+            self._fence.cancel()
+        self._fence = None
+
+    def _expire(self) -> None:
+        self._end("The lease could not be renewed in time")
+
+    def _end(self, reason: str) -> None:
+        if self._lease is not None:
+            self._lease = None
+            self._clear_fence()
+            self.log.error("This node may not run VMs any more: {reason}", reason=reason)
+            self._lost(reason)

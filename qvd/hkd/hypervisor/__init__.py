@@ -1,0 +1,1 @@
+"""Drivers: boot, shut down, kill, list; nothing else."""

@@ -1,0 +1,322 @@
+# -*- test-case-name: tests.unit.test_hkd_runner -*-
+"""
+Carries one VM through its table: effects out, outcomes in.
+
+Order of things: compute the new position, store it (guarded by host and epoch), then act. One queue per VM, so one
+thing at a time; an outcome that comes after its step was left is dropped by its turn.
+"""
+
+from __future__ import annotations
+
+from collections import deque
+from collections.abc import Callable, Coroutine
+from typing import Any
+
+from attrs import frozen
+from twisted.internet.defer import CancelledError, Deferred
+from twisted.internet.interfaces import IDelayedCall, IReactorTime
+from twisted.internet.task import deferLater
+from twisted.logger import Logger
+from twisted.python.failure import Failure
+
+from qvd.hkd.watch import WatchTimes, until_alive, until_dead
+from qvd.interfaces import IDriver, IGuestDialer, IOwnership
+from qvd.model.errors import DatabaseUnavailable, GuestError, OwnershipLost, QVDError
+from qvd.model.ids import VMId
+from qvd.model.records import Change, Guest, Lease, VMSpec
+from qvd.model.vm import EFFECT, LAST, OWNED, STATE, Effect, Event, Position, Step, VMState, advance, due
+
+DETAIL = {
+    Step.PREPARE: "Preparing to start",
+    Step.BOOT: "Booting",
+    Step.AWAIT_GUEST: "Waiting for the desktop's agent",
+    Step.RUNNING: "Running",
+    Step.SHUTDOWN: "Asking the guest to power off",
+    Step.AWAIT_EXIT: "Powering off",
+    Step.TERMINATE: "Terminating",
+    Step.KILL: "Killing",
+    Step.CLEAN: "Cleaning up",
+    Step.RELEASE: "Cleaning up",
+    Step.STUCK: "Cannot be ended; trying again",
+}
+BLAMED = frozenset({Event.FAILED, Event.TIMED_OUT, Event.GUEST_DEAD, Event.DOMAIN_EXITED})
+"""Events that leave an error for the user to read, when they end a start or a run."""
+PROMISED = frozenset({Step.PREPARE, Step.BOOT, Step.AWAIT_GUEST, Step.RUNNING})
+STORE_RETRY = 1.0
+"""Seconds between tries to store a state while the database is away."""
+PROGRESS_PAUSE = 0.5
+"""Least seconds between two progress texts of one VM in the database."""
+
+
+@frozen
+class Deadlines:
+    """Seconds for each part of a VM's life.
+
+    @ivar start: from the order to a running guest, over all its steps.
+    @ivar retry: before a VM that cannot be ended is killed again.
+    """
+
+    start: float
+    shutdown: float
+    kill: float
+    clean: float = 30.0
+    retry: float = 10.0
+
+    def of(self, step: Step, elapsed: float) -> float | None:
+        """Seconds for C{step}, C{elapsed} since the runner began; L{None} for a step without a limit."""
+        match step:
+            case Step.PREPARE | Step.BOOT | Step.AWAIT_GUEST:
+                return max(self.start - elapsed, 0.0)
+            case Step.SHUTDOWN | Step.AWAIT_EXIT:
+                return self.shutdown
+            case Step.TERMINATE:
+                return self.kill
+            case Step.KILL | Step.KILL_LOST:
+                return 2 * self.kill
+            case Step.CLEAN | Step.CLEAN_LOST:
+                return self.clean
+            case Step.STUCK | Step.STUCK_LOST:
+                return self.retry
+            case Step.RUNNING | Step.RELEASE | Step.RELEASED | Step.GONE:
+                return None
+
+
+@frozen
+class Ports:
+    """What a runner needs of the world.
+
+    @ivar forget: called once, when the runner is through.
+    @ivar seen: called after each answer of a running guest.
+    """
+
+    clock: IReactorTime
+    driver: IDriver
+    ownership: IOwnership
+    dialer: IGuestDialer
+    deadlines: Deadlines
+    watch: WatchTimes
+    forget: Callable[[VMId], None]
+    seen: Callable[[VMId], None]
+
+
+@frozen
+class Happening:
+    """An event in the queue; C{turn} is that of the effect it is the outcome of."""
+
+    event: Event
+    text: str | None = None
+    turn: int | None = None
+
+
+class Runner:
+    """One VM, from claim (or adoption) to release.
+
+    @param step: where it begins. Of a VM just claimed the row says so already.
+    @param stored: of a VM that was found, the state that its row still shows.
+    @ivar done: fires when the VM is released or gone.
+    """
+
+    log = Logger()
+
+    def __init__(
+        self,
+        vm_id: VMId,
+        lease: Lease,
+        ports: Ports,
+        step: Step,
+        spec: VMSpec | None = None,
+        guest: Guest | None = None,
+        error: str | None = None,
+        stored: VMState | None = None,
+    ) -> None:
+        self.vm_id = vm_id
+        self.position = Position(step)
+        self.done: Deferred[None] = Deferred()
+        self._lease = lease
+        self._ports = ports
+        self._spec = spec
+        self._guest = guest
+        self._error = error
+        self._stored = stored
+        self._lost = False
+        self._began = ports.clock.seconds()
+        self._inbox: deque[Happening] = deque()
+        self._bell: Deferred[None] | None = None
+        self._effect: Deferred[None] | None = None
+        self._timer: IDelayedCall | None = None
+        self._progress_at: float | None = None
+
+    def start(self) -> None:
+        """Act on the first step."""
+        d = Deferred.fromCoroutine(self._run())
+        d.addErrback(lambda failure: self.log.failure("VM {vm_id}: runner failed", failure, vm_id=self.vm_id))
+        d.addBoth(lambda _: self.done.callback(None))
+
+    def tell(self, event: Event, text: str | None = None, turn: int | None = None) -> None:
+        """Something happened to the VM."""
+        if event is Event.LOST:
+            self._lost = True
+        self._inbox.append(Happening(event, text, turn))
+        if self._bell is not None:
+            bell, self._bell = self._bell, None
+            bell.callback(None)
+
+    async def _run(self) -> None:
+        if self._stored is None or await self._save(self._stored, self.position.step):
+            self._act()
+        while self.position.step not in LAST:
+            if not self._inbox:
+                self._bell = Deferred()
+                await self._bell
+            await self._take(self._inbox.popleft())
+        self._ports.forget(self.vm_id)
+
+    async def _take(self, happening: Happening) -> None:
+        if happening.turn not in (None, self.position.turn):
+            return
+        old, new = self.position, advance(self.position, happening.event)
+        if new.turn == old.turn:
+            self.position = new
+            return
+        self._abandon()
+        self._blame(old.step, happening)
+        self.position = new
+        self._log_change(old, happening)
+        if await self._save(STATE[old.step], new.step):
+            self._act()
+            self.position, events = due(self.position)
+            for event in events:
+                self.tell(event)
+
+    def _log_change(self, old: Position, happening: Happening) -> None:
+        if old.state is not self.position.state:
+            self.log.info(
+                "VM {vm_id}: {old} to {new} ({cause})",
+                vm_id=self.vm_id,
+                old=old.state.value,
+                new=self.position.state.value,
+                cause=happening.text or happening.event.value,
+            )
+
+    def _blame(self, step: Step, happening: Happening) -> None:
+        if step not in PROMISED or happening.event not in BLAMED:
+            return
+        defaults = {
+            Event.TIMED_OUT: f"The virtual machine was not up in time ({step.value})",
+            Event.GUEST_DEAD: "The desktop's agent does not answer any more",
+            Event.DOMAIN_EXITED: "The virtual machine ended by itself",
+            Event.FAILED: f"The virtual machine failed ({step.value})",
+        }
+        self._error = happening.text or defaults[happening.event]
+
+    async def _save(self, expected: VMState, new: Step) -> bool:
+        """Write the new step's state; False when the row turned out to be somebody else's."""
+        if new not in OWNED or new in LAST or new is Step.RELEASE:
+            return True
+        change = Change(STATE[new], new.value, DETAIL[new], self._guest, self._error)
+        while not self._lost:
+            try:
+                await self._ports.ownership.save(self._lease, self.vm_id, expected, change)
+                return True
+            except OwnershipLost as error:
+                self.tell(Event.LOST, error.text)
+                return False
+            except DatabaseUnavailable:
+                await deferLater(self._ports.clock, STORE_RETRY)
+        return False
+
+    def _abandon(self) -> None:
+        """Leave a step: its effect and its timer have no say any more."""
+        if self._timer is not None and self._timer.active():
+            self._timer.cancel()
+        self._timer = None
+        effect, self._effect = self._effect, None
+        if effect is not None:
+            effect.cancel()
+
+    def _act(self) -> None:
+        """Start the effect of the step just entered, and its timer."""
+        step, turn = self.position.step, self.position.turn
+        limit = self._ports.deadlines.of(step, self._ports.clock.seconds() - self._began)
+        if limit is not None:
+            self._timer = self._ports.clock.callLater(limit, self.tell, Event.TIMED_OUT, None, turn)
+        effect = EFFECT[step]
+        if effect is None or effect is Effect.FORGET:
+            return
+        d = self._effect = Deferred.fromCoroutine(self._perform(effect, turn))
+        d.addErrback(self._failed, turn)
+
+    def _failed(self, failure: Failure, turn: int) -> None:
+        match failure.value:
+            case CancelledError():
+                return
+            case QVDError(text=text):
+                self.tell(Event.FAILED, text, turn)
+            case _:
+                self.log.failure("VM {vm_id}: unexpected failure", failure, vm_id=self.vm_id)
+                self.tell(Event.FAILED, "Internal error of the node; its log has the details", turn)
+
+    async def _perform(self, effect: Effect, turn: int) -> None:
+        outcome = await self._outcome(effect, turn)
+        self.tell(outcome, None, turn)
+
+    async def _outcome(self, effect: Effect, turn: int) -> Event:
+        driver = self._ports.driver
+        match effect:
+            case Effect.PREPARE:
+                assert self._spec is not None
+                await driver.prepare(self._spec, self._progress)
+            case Effect.BOOT:
+                assert self._spec is not None
+                self._guest = await driver.start(self._spec)
+            case Effect.WATCH_GUEST:
+                return await self._watch_guest()
+            case Effect.POWER_OFF:
+                await self._ports.dialer.dial(self._known_guest()).poweroff()
+            case Effect.TERMINATE:
+                await driver.shutdown(self.vm_id)
+            case Effect.KILL:
+                await driver.kill(self.vm_id)
+            case Effect.DESTROY:
+                await driver.destroy(self.vm_id)
+            case Effect.RELEASE:
+                return await self._release()
+            case Effect.FORGET:
+                raise AssertionError("the last steps have nothing to do")
+        return Event.DONE
+
+    async def _watch_guest(self) -> Event:
+        guest = self._ports.dialer.dial(self._known_guest())
+        if self.position.step is Step.AWAIT_GUEST:
+            await until_alive(self._ports.clock, guest, self._ports.watch)
+            return Event.GUEST_ALIVE
+        await until_dead(self._ports.clock, guest, self._ports.watch, lambda: self._ports.seen(self.vm_id))
+        return Event.GUEST_DEAD
+
+    def _known_guest(self) -> Guest:
+        if self._guest is None:
+            raise GuestError("It is not known where the guest's agent listens")
+        return self._guest
+
+    async def _release(self) -> Event:
+        while not self._lost:
+            try:
+                await self._ports.ownership.release(self._lease, self.vm_id, self._error)
+                return Event.DONE
+            except OwnershipLost:
+                return Event.LOST
+            except DatabaseUnavailable:
+                await deferLater(self._ports.clock, STORE_RETRY)
+        return Event.LOST
+
+    def _progress(self, text: str) -> None:
+        """Show what the driver says it is doing. Never more often than users can read, and never a reason to fail."""
+        now = self._ports.clock.seconds()
+        if self._progress_at is not None and now - self._progress_at < PROGRESS_PAUSE:
+            return
+        self._progress_at = now
+        self._background(self._ports.ownership.progress(self._lease, self.vm_id, self.position.step.value, text))
+
+    def _background(self, work: Coroutine[Any, Any, None]) -> None:
+        d = Deferred.fromCoroutine(work)
+        d.addErrback(lambda failure: self.log.debug("VM {vm_id}: {reason}", vm_id=self.vm_id, reason=failure.value))

@@ -1,0 +1,48 @@
+# -*- test-case-name: tests.unit.test_hkd_sessionwatch -*-
+"""Ends the sessions of this node that a newer client has taken over, as soon as the bell rings."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+from twisted.internet.interfaces import IReactorTime
+
+from qvd.hkd.periodic import Periodic
+from qvd.interfaces import IBells, ISessionKiller, ISessions
+from qvd.model.ids import HostId
+from qvd.protocols.channels import session_on_host
+
+TAKEN = "Another client has taken this virtual machine over"
+
+
+class SessionWatch:
+    """Looks for superseded sessions: on the bell, and every C{look_seconds}."""
+
+    def __init__(
+        self,
+        clock: IReactorTime,
+        host_id: HostId,
+        sessions: ISessions,
+        killer: ISessionKiller,
+        bells: IBells,
+        look_seconds: float,
+    ) -> None:
+        self._host_id = host_id
+        self._sessions = sessions
+        self._killer = killer
+        self._bells = bells
+        self._looks = Periodic(clock, look_seconds, self._look, "looking for superseded sessions")
+        self._end: Callable[[], None] | None = None
+
+    def start(self) -> None:
+        self._end = self._bells.listen(session_on_host(self._host_id), lambda _: self._looks.now())
+        self._looks.start()
+
+    async def stop(self) -> None:
+        if self._end is not None:
+            self._end()
+        await self._looks.stop()
+
+    async def _look(self) -> None:
+        for session_id in await self._sessions.superseded(self._host_id):
+            self._killer.close(session_id, TAKEN)

@@ -1,0 +1,126 @@
+# -*- test-case-name: tests.unit.test_hkd_tenure -*-
+"""One epoch of this node: from registration to the loss of the lease, or to the stop of the daemon."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+from attrs import frozen
+from twisted.internet.defer import Deferred
+from twisted.internet.interfaces import IReactorTime
+from twisted.logger import Logger
+
+from qvd.hkd.fleet import Fleet
+from qvd.hkd.heartbeat import Heartbeat, LeaseTimes
+from qvd.hkd.runner import Ports
+from qvd.hkd.sessionwatch import SessionWatch
+from qvd.interfaces import IBells, IHosts, INodeStatus, ISessionKiller, ISessions
+from qvd.model.errors import QVDError
+from qvd.model.records import Capacity, HostState
+from qvd.model.secret import Secret
+
+
+@frozen
+class NodeName:
+    """How this node is registered."""
+
+    name: str
+    address: str
+
+
+@frozen
+class TenureParts:
+    """What each epoch is made of; lives as long as the daemon."""
+
+    clock: IReactorTime
+    node: NodeName
+    hosts: IHosts
+    sessions: ISessions
+    killer: ISessionKiller
+    bells: IBells
+    ports: Ports
+    times: LeaseTimes
+    look_seconds: float
+    capacity: Callable[[], Capacity]
+    new_secret: Callable[[], Secret]
+
+
+class Tenure:
+    """Made by L{begin}.
+
+    @ivar status: what the L7R asks about this node.
+    @ivar over: fires with the reason when the lease is lost.
+    """
+
+    log = Logger()
+
+    def __init__(self, parts: TenureParts) -> None:
+        self._parts = parts
+        self.over: Deferred[str] = Deferred()
+        self.status: INodeStatus
+        self.fleet: Fleet
+
+    async def begin(self) -> None:
+        """Register, recover what is there, and take up orders.
+
+        @raise QVDError: not registered, or the database is away: nothing is running then.
+        """
+        parts = self._parts
+        sent_at = parts.clock.seconds()
+        self._lease = await parts.hosts.register(parts.node.name, parts.node.address, parts.times.lease)
+        self.fleet = Fleet(parts.clock, self._lease, parts.ports, parts.bells, parts.look_seconds, parts.new_secret)
+        await self.fleet.judge()
+        ended = await parts.hosts.end_stale_sessions(self._lease, "The node was restarted")
+        if ended:
+            self.log.info("{count} sessions of a former daemon ended", count=ended)
+        await parts.hosts.set_state(self._lease, HostState.RUNNING)
+        self._start(sent_at)
+
+    def _start(self, registered_at: float) -> None:
+        """All that may fail is done: from here on things run, and C{abandon} or C{close} stops them."""
+        parts = self._parts
+        self._heartbeat = self.status = Heartbeat(
+            parts.clock,
+            parts.hosts,
+            self._lease,
+            parts.times,
+            parts.capacity,
+            self._lost,
+            self.fleet.flush_seen,
+        )
+        self._watch = SessionWatch(
+            parts.clock, self._lease.host_id, parts.sessions, parts.killer, parts.bells, parts.look_seconds
+        )
+        self._heartbeat.start(registered_at)
+        self.fleet.start()
+        self._watch.start()
+
+    def _lost(self, reason: str) -> None:
+        self.fleet.lose(reason)
+        if not self.over.called:
+            self.over.callback(reason)
+
+    async def abandon(self) -> None:
+        """After the loss: wait until every VM of this epoch is gone."""
+        await self._watch.stop()
+        await self.fleet.stop()
+        await self.fleet.idle()
+        await self._heartbeat.stop()
+
+    async def close(self, stop_vms: bool) -> None:
+        """Leave in order. With C{stop_vms} the VMs are stopped first; else they wait for the next daemon."""
+        await self._say(HostState.STOPPING)
+        await self._watch.stop()
+        await self.fleet.stop_orders()
+        if stop_vms:
+            self.fleet.stop_all("The node is being stopped")
+            await self.fleet.idle()
+        await self.fleet.stop()
+        await self._heartbeat.stop()
+        await self._say(HostState.STOPPED)
+
+    async def _say(self, state: HostState) -> None:
+        try:
+            await self._parts.hosts.set_state(self._lease, state)
+        except QVDError as error:
+            self.log.warn("host state {state} not written: {reason}", state=state.value, reason=error.text)

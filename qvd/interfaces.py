@@ -1,0 +1,317 @@
+"""Ports: what services ask of the database, the hypervisor, an authenticator and a guest."""
+
+from __future__ import annotations
+
+from collections.abc import Awaitable, Callable, Mapping, Sequence
+from typing import Any, TypeVar
+
+from zope.interface import Attribute, Interface
+
+from qvd.model.ids import Generation, HostId, SessionId, TenantId, UserId, VMId
+from qvd.model.records import (
+    VM,
+    Administrator,
+    Capacity,
+    Change,
+    Domain,
+    Guest,
+    HostState,
+    HostStatus,
+    Lease,
+    SessionSpec,
+    TokenUse,
+    User,
+    VMSpec,
+    VMSummary,
+)
+from qvd.model.secret import Secret
+from qvd.model.vm import VMState
+
+T = TypeVar("T")
+Row = Mapping[str, Any]
+Parameters = Sequence[object] | Mapping[str, object]
+
+
+class ITransaction(Interface):
+    """An open transaction. Valid only inside the function it was given to."""
+
+    async def fetch(sql: str, parameters: Parameters = ()) -> Sequence[Row]:
+        """Run one statement and return its rows, each a mapping from column name to value."""
+
+    async def fetch_one(sql: str, parameters: Parameters = ()) -> Row | None:
+        """Run one statement that returns at most one row."""
+
+    async def execute(sql: str, parameters: Parameters = ()) -> int:
+        """Run one statement and return the number of rows it touched."""
+
+
+class IDatabase(ITransaction):
+    """PostgreSQL. C{fetch}, C{fetch_one} and C{execute} here are transactions of one statement each.
+
+    Each call may raise L{qvd.model.errors.DatabaseUnavailable}: the server does not answer, or the deadline passed.
+    Whether a write took place is then unknown. Errors of the statement itself (a violated constraint) come as
+    C{psycopg2.Error}, with the connection kept.
+    """
+
+    async def transact(name: str, work: Callable[[ITransaction], Awaitable[T]]) -> T:
+        """Run C{work} in one transaction: committed when it returns, rolled back when it raises.
+
+        Tried again a bounded number of times on a serialization failure or a deadlock, so C{work} must have no
+        effect of its own. No second connection may be asked for inside C{work}.
+        @param name: of the transaction, for logs.
+        """
+
+
+class IBells(Interface):
+    """Notifications from PostgreSQL. A bell says only "look again"."""
+
+    def listen(channel: str, ring: Callable[[str], None]) -> Callable[[], None]:
+        """Call C{ring(payload)} for each notification on C{channel}, and C{ring("")} after every (re)connect,
+        since bells may have been missed. Return a function that ends this."""
+
+
+class IDriver(Interface):
+    """A hypervisor. Called by the runner, one call at a time per VM; calls for different VMs overlap.
+
+    Each call may raise L{qvd.model.errors.TransientError} or L{qvd.model.errors.PermanentError} with a sentence
+    for the user. Cancelling a call must leave nothing running that C{kill} and C{destroy} do not end.
+    """
+
+    name: str = Attribute("Name of the driver, as in C{vm.hypervisor}.")
+
+    async def prepare(spec: VMSpec, progress: Callable[[str], None]) -> None:
+        """Check and make ready all that the VM needs before it boots: image, home, space. May take long.
+
+        @param progress: told in words what is going on.
+        """
+
+    async def start(spec: VMSpec) -> Guest:
+        """Boot. Returns when the hypervisor has started it, not when the guest is up."""
+
+    async def shutdown(vm_id: VMId) -> None:
+        """Ask the guest, from outside, to power off (ACPI button, TERM). No effect on a VM that is gone."""
+
+    async def kill(vm_id: VMId) -> None:
+        """End it at once, whatever it does. Returns when it is gone; no effect on a VM that is."""
+
+    async def destroy(vm_id: VMId) -> None:
+        """Free all that C{prepare} and C{start} took, except what persists. The VM must be gone. Idempotent."""
+
+    async def list() -> Sequence[Domain]:
+        """What runs on this node, and what left something behind, whoever started it."""
+
+    def watch(exited: Callable[[VMId], None]) -> Callable[[], None]:
+        """Call C{exited} whenever a VM is gone, whoever ended it; also for VMs found by C{list}. Return a
+        function that ends this."""
+
+
+class IGuest(Interface):
+    """The agent of one running VM. Each call has a deadline of its own and raises
+    L{qvd.model.errors.GuestError} when the agent says no, nonsense or nothing."""
+
+    async def ping() -> None:
+        """The agent answers."""
+
+    async def x_start(parameters: Mapping[str, str]) -> str:
+        """Start or resume the X session."""
+
+    async def x_state() -> str:
+        """State of the X session: see C{qvd.model.xsession.XState}."""
+
+    async def x_suspend() -> str:
+        """Suspend the X session."""
+
+    async def poweroff() -> None:
+        """Ask for an orderly power-off."""
+
+
+class IGuestDialer(Interface):
+    """Makes L{IGuest}s."""
+
+    def dial(guest: Guest) -> IGuest:
+        """No connection is made yet."""
+
+
+class IUsers(Interface):
+    """The accounts."""
+
+    async def find(tenant: str, login: str) -> User | None:
+        """By the tenant's name and the login, both without regard to case."""
+
+    async def is_blocked(user_id: UserId) -> bool:
+        """True for a user who is blocked, whose tenant is, or who is gone."""
+
+    async def rehash(user_id: UserId, password: str) -> None:
+        """Store a new hash after a successful login with an older kind."""
+
+    async def redeem(token_hash: bytes) -> TokenUse | None:
+        """Accept a bearer token, using a single-use one up. L{None}: unknown, expired or used."""
+
+
+class IHasher(Interface):
+    """Hashes passwords off the reactor, in a bounded pool."""
+
+    async def verify(stored: str | None, password: str) -> bool:
+        """Compare; with L{None}, take as long and answer L{False}."""
+
+    async def hash(password: str) -> str:
+        """A hash to store."""
+
+
+class IPasswordAuthenticator(Interface):
+    """Proves who somebody is by login and password."""
+
+    async def authenticate(tenant: str, login: str, password: Secret) -> User:
+        """@raise AuthenticationFailed: for whatever reason; it does not say which."""
+
+
+class ITokenAuthenticator(Interface):
+    """Proves who somebody is by a bearer token."""
+
+    async def authenticate(token: Secret) -> TokenUse:
+        """@raise AuthenticationFailed: unknown, expired or used up."""
+
+
+class IVMs(Interface):
+    """The VMs as the L7R sees them."""
+
+    async def list_for_user(user_id: UserId, applications: bool) -> Sequence[VMSummary]:
+        """The user's VMs, by name."""
+
+    async def get(vm_id: VMId) -> VM | None:
+        """One VM with its state."""
+
+    async def order_start(vm_id: VMId, cause: str) -> None:
+        """Want the VM to run: place it on a node where it has none, and order its start, in one transaction that
+        checks capacity. No effect on a VM that runs or is ordered to.
+
+        @param cause: who wants it and why, for the history.
+        @raise Unavailable: no node can take it; the text names each node and the rule that rejected it.
+        """
+
+    async def order_stop(vm_id: VMId, cause: str) -> None:
+        """Want the VM to be stopped. No effect on a VM that is."""
+
+
+class ISessions(Interface):
+    """Who has which VM. Ends are written for certain: see L{qvd.l7r.ledger}."""
+
+    async def claim(spec: SessionSpec) -> SessionId | None:
+        """Make the session the VM's current one and ring at the node of the one that had it.
+
+        @return: the older session, where it has not ended yet.
+        """
+
+    async def connected(session_id: SessionId) -> None:
+        """The client is being switched to NX.
+
+        @raise SessionLost: a newer client has the VM.
+        """
+
+    async def is_current(session_id: SessionId) -> bool:
+        """True while no newer session has the VM."""
+
+    async def has_ended(session_id: SessionId) -> bool:
+        """True when the session's node has let it go."""
+
+    async def end(session_id: SessionId, reason: str) -> None:
+        """The session is over. Idempotent; the first reason stays."""
+
+    async def superseded(host_id: HostId) -> Sequence[SessionId]:
+        """This node's sessions that have not ended and are no longer their VM's current one."""
+
+
+class IAdministrators(Interface):
+    """Administrators and what they look at."""
+
+    async def find(name: str) -> Administrator | None:
+        """By name, without regard to case; C{name@tenant} where the name alone is not unique."""
+
+    async def vms(tenant_id: TenantId) -> Sequence[VM]:
+        """All VMs of a tenant, by id."""
+
+
+class IOwnership(Interface):
+    """The VMs as their node sees them: each write is guarded by host and epoch."""
+
+    async def bound(lease: Lease) -> Sequence[VM]:
+        """All VMs whose row names this node, whatever their epoch."""
+
+    async def pending(lease: Lease) -> Sequence[VM]:
+        """VMs of this node with an order that it has not taken up."""
+
+    async def claim_start(lease: Lease, vm_id: VMId, secret: Secret) -> VMSpec | None:
+        """Take up a start order: the row becomes C{starting} under this epoch.
+
+        @return: what to boot; L{None} when there is nothing to take up (any more).
+        @raise NotFound: the VM has no image to boot; the row is left as it was.
+        """
+
+    async def refuse(lease: Lease, vm_id: VMId, generation: Generation, error: str) -> None:
+        """A start order cannot be carried out here: the VM stays stopped, free, with C{error} to show."""
+
+    async def acknowledge(lease: Lease, vm_id: VMId, generation: Generation) -> bool:
+        """Take up an order that needs no change of state, or whose change follows."""
+
+    async def adopt(lease: Lease, vm: VM) -> None:
+        """Bring the row of a VM that survived its daemon under this epoch.
+
+        @raise OwnershipLost: the row is not this node's.
+        """
+
+    async def save(lease: Lease, vm_id: VMId, expected: VMState, change: Change) -> None:
+        """Write what became of a VM.
+
+        @raise OwnershipLost: no row of this host, epoch and expected state.
+        """
+
+    async def progress(lease: Lease, vm_id: VMId, phase: str, detail: str) -> None:
+        """Show what is going on inside a phase. No effect once the phase is over."""
+
+    async def seen(lease: Lease, vm_ids: Sequence[VMId]) -> None:
+        """These guests have just answered."""
+
+    async def release(lease: Lease, vm_id: VMId, error: str | None) -> None:
+        """The VM does not run any more: the row becomes C{stopped} and free, unless a newer start order waits.
+
+        @raise OwnershipLost: no row of this host and epoch.
+        """
+
+
+class IHosts(Interface):
+    """This node's own row and lease."""
+
+    async def register(name: str, address: str, lease_seconds: float) -> Lease:
+        """Take a new epoch. Sessions and VM rows of older epochs are left for recovery to judge.
+
+        @raise NotFound: no such host.
+        """
+
+    async def renew(lease: Lease, lease_seconds: float, capacity: Capacity) -> HostStatus:
+        """Prolong the lease.
+
+        @raise OwnershipLost: another epoch has begun, or the host was declared lost.
+        """
+
+    async def set_state(lease: Lease, state: HostState) -> None:
+        """@raise OwnershipLost: another epoch has begun."""
+
+    async def end_stale_sessions(lease: Lease, reason: str) -> int:
+        """End the sessions that an earlier epoch of this node left open; return how many."""
+
+
+class ISessionKiller(Interface):
+    """The L7R's side of the rule that the newest client wins."""
+
+    def close(session_id: SessionId, reason: str) -> None:
+        """End one, telling its client the reason where the protocol still allows. Unknown ids are ignored."""
+
+
+class INodeStatus(Interface):
+    """What the L7R must know of its own node before it serves anybody."""
+
+    def lease() -> Lease:
+        """@raise Unavailable: the node has none now."""
+
+    def refusal() -> str | None:
+        """Why this node serves nobody now, in the words of the 503; L{None} when it does."""

@@ -1,0 +1,167 @@
+# -*- test-case-name: tests.unit.test_l7r_desktop -*-
+"""From a VM, in whatever state, to an X session that listens. Each function is one step of a connection."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+
+from attrs import frozen
+from twisted.internet.interfaces import IReactorTime
+from twisted.internet.task import deferLater
+
+from qvd.interfaces import IGuest, IGuestDialer, ISessions, IVMs
+from qvd.l7r.waiting import VMNews
+from qvd.model.errors import DeadlineExceeded, GuestError, NotFound, Unavailable
+from qvd.model.ids import SessionId, VMId
+from qvd.model.records import VM, Desired, Guest
+from qvd.model.vm import VMState
+
+LOOK = 2.0
+"""Seconds between two looks at a row while no bell rings."""
+HEARTBEAT = 5.0
+"""Most seconds between two progress replies: silence makes middleboxes and users cut the connection."""
+X_POLL = 0.05
+X_RETRY = 0.15
+
+Progress = Callable[[str], None]
+
+
+@frozen
+class DesktopTimes:
+    """Seconds.
+
+    @ivar start: from the order to a running VM: the node's own limit.
+    @ivar stop: until a VM is stopped.
+    @ivar x_start: until the X session listens.
+    @ivar takeover: until the older session has let go.
+    """
+
+    start: float
+    stop: float
+    x_start: float
+    takeover: float
+
+
+class Ticker:
+    """Tells the client what is going on: each new text, and the last one again when it has been quiet for long."""
+
+    def __init__(self, clock: IReactorTime, progress: Progress) -> None:
+        self._clock = clock
+        self._progress = progress
+        self._last = ""
+        self._told_at = float("-inf")
+
+    def tell(self, text: str) -> None:
+        now = self._clock.seconds()
+        if text != self._last or now - self._told_at >= HEARTBEAT:
+            self._last, self._told_at = text, now
+            self._progress(text)
+
+
+@frozen
+class Desktops:
+    """The steps, over the ports they need."""
+
+    clock: IReactorTime
+    vms: IVMs
+    sessions: ISessions
+    dialer: IGuestDialer
+    news: VMNews
+    times: DesktopTimes
+
+    async def until_released(self, vm_id: VMId, older: SessionId, progress: Progress) -> None:
+        """Wait until the session that had the VM has let it go. After the limit go on all the same: its node may
+        be dead, and the agent takes the X session from a silent client too."""
+        ticker = Ticker(self.clock, progress)
+        until = self.clock.seconds() + self.times.takeover
+        while not await self.sessions.has_ended(older) and self.clock.seconds() < until:
+            ticker.tell(f"Aborting contending session for VM_ID: {vm_id}")
+            await self.news.wait(vm_id, min(LOOK, self.times.takeover))
+
+    async def until_running(self, vm_id: VMId, cause: str, progress: Progress) -> Guest:
+        """Order the start where needed, and wait for it.
+
+        @raise Unavailable: no node takes it, or the start failed; the text says at which step.
+        @raise DeadlineExceeded: it took too long.
+        """
+        ticker = Ticker(self.clock, progress)
+        until = self.clock.seconds() + self.times.start
+        vm = await self._get(vm_id)
+        if vm.state is not VMState.RUNNING or vm.desired is Desired.STOPPED:
+            ticker.tell("Starting virtual machine" if vm.host_id else f"Assigning VM {vm_id} to host")
+            await self.vms.order_start(vm_id, cause)
+            vm = await self._get(vm_id)
+        while vm.state is not VMState.RUNNING or vm.guest is None:
+            if vm.state is VMState.STOPPED and vm.host_id is None:
+                raise Unavailable(vm.last_error or f"Failed to start virtual machine {vm_id}", retry_after=10)
+            if self.clock.seconds() >= until:
+                raise DeadlineExceeded(f"VM did not reach state 'running' in {self.times.start:.0f} s ({vm.detail})")
+            ticker.tell(vm.detail or "Starting virtual machine")
+            await self.news.wait(vm_id, LOOK)
+            vm = await self._get(vm_id)
+        return vm.guest
+
+    async def until_stopped(self, vm_id: VMId, cause: str, progress: Progress) -> None:
+        """Order the stop where needed, and wait for it.
+
+        @raise Unavailable: the VM cannot be ended.
+        @raise DeadlineExceeded: it took too long.
+        """
+        ticker = Ticker(self.clock, progress)
+        until = self.clock.seconds() + self.times.stop
+        vm = await self._get(vm_id)
+        if vm.state is not VMState.STOPPED or vm.desired is Desired.RUNNING:
+            ticker.tell("Stopping virtual machine")
+            await self.vms.order_stop(vm_id, cause)
+            vm = await self._get(vm_id)
+        while vm.state is not VMState.STOPPED or vm.generation > vm.acked:
+            if self.clock.seconds() >= until:
+                raise DeadlineExceeded(f"VM did not reach state 'stopped' in {self.times.stop:.0f} s ({vm.detail})")
+            ticker.tell(vm.detail or "Waiting for VM to reach state 'stopped'")
+            await self.news.wait(vm_id, LOOK)
+            vm = await self._get(vm_id)
+
+    async def until_listening(
+        self, vm_id: VMId, guest: Guest, parameters: Mapping[str, str], progress: Progress
+    ) -> None:
+        """Start or resume the X session, and wait until nxagent takes its client.
+
+        @raise GuestError: the agent refuses, or nxagent does not come up in time.
+        """
+        agent = self.dialer.dial(guest)
+        ticker = Ticker(self.clock, progress)
+        until = self.clock.seconds() + self.times.x_start
+        ticker.tell(f"Starting X session at VM {vm_id}")
+        refusal = "it did not say why"
+        while self.clock.seconds() < until:
+            try:
+                await agent.x_start(parameters)
+            except GuestError as error:
+                # The usual reason: the client that had the X session has not quite gone yet.
+                refusal = error.text
+                await deferLater(self.clock, X_RETRY)
+                continue
+            ticker.tell(f"Waiting for X session to come up on VM {vm_id}")
+            if await self._listens(agent, until, ticker):
+                return
+            refusal = "the X session ended while it came up"
+            await deferLater(self.clock, X_RETRY)
+        raise GuestError(f"Unable to start X session on VM {vm_id}: {refusal.strip()}")
+
+    async def _listens(self, agent: IGuest, until: float, ticker: Ticker) -> bool:
+        """Ask until nxagent listens (True), or the X session is not on its way there any more."""
+        while self.clock.seconds() < until:
+            state = await agent.x_state()
+            if state == "listening":
+                return True
+            if state not in ("starting", "provisioning"):
+                return False
+            ticker.tell("Preparing your account" if state == "provisioning" else "Waiting for X session to come up")
+            await deferLater(self.clock, X_POLL)
+        return False
+
+    async def _get(self, vm_id: VMId) -> VM:
+        vm = await self.vms.get(vm_id)
+        if vm is None:
+            raise NotFound("The requested virtual machine does not exist")
+        return vm

@@ -1,0 +1,80 @@
+# -*- test-case-name: tests.unit.test_l7r_ledger -*-
+"""
+The sessions of this process, and the certainty that each one's end reaches the database.
+
+An end that cannot be written, because the database is away, is kept and tried again. What a crash leaves open is
+ended by the next epoch of the node.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+from twisted.internet.defer import Deferred
+from twisted.internet.interfaces import IReactorTime
+from twisted.internet.task import deferLater
+from twisted.logger import Logger
+from zope.interface import implementer
+
+from qvd.interfaces import ISessionKiller, ISessions
+from qvd.model.errors import DatabaseUnavailable
+from qvd.model.ids import SessionId
+
+RETRY = 1.0
+"""Seconds between tries to write an end."""
+
+
+@implementer(ISessionKiller)
+class Ledger:
+    """Live sessions by id, each with the function that closes it."""
+
+    log = Logger()
+
+    def __init__(self, clock: IReactorTime, sessions: ISessions) -> None:
+        self._clock = clock
+        self._sessions = sessions
+        self._closers: dict[SessionId, Callable[[str], None]] = {}
+        self._ending: set[Deferred[None]] = set()
+
+    def open(self, session_id: SessionId, closer: Callable[[str], None]) -> None:
+        """A session begins; C{closer(reason)} ends it from outside."""
+        self._closers[session_id] = closer
+
+    def close(self, session_id: SessionId, reason: str) -> None:
+        closer = self._closers.get(session_id)
+        if closer is not None:
+            closer(reason)
+
+    def close_all(self, reason: str) -> None:
+        """The node stops."""
+        for closer in list(self._closers.values()):
+            closer(reason)
+
+    def end(self, session_id: SessionId, reason: str) -> None:
+        """A session is over: have its row say so, whatever it takes."""
+        self._closers.pop(session_id, None)
+        writing = Deferred.fromCoroutine(self._write(session_id, reason))
+        self._ending.add(writing)
+        writing.addErrback(lambda failure: self.log.failure("session {id} not ended", failure, id=session_id))
+        writing.addBoth(lambda _: self._ending.discard(writing))
+
+    async def _write(self, session_id: SessionId, reason: str) -> None:
+        while True:
+            try:
+                await self._sessions.end(session_id, reason)
+                return
+            except DatabaseUnavailable:
+                await deferLater(self._clock, RETRY)
+
+    async def settled(self, seconds: float) -> None:
+        """Wait until all ends are written, C{seconds} at most; then give the rest up for the next epoch."""
+        until = self._clock.seconds() + seconds
+        while self._ending and self._clock.seconds() < until:
+            await deferLater(self._clock, 0.05)
+        for writing in list(self._ending):
+            writing.cancel()
+
+    @property
+    def count(self) -> int:
+        """How many sessions are live."""
+        return len(self._closers)

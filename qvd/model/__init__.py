@@ -1,0 +1,1 @@
+"""Decisions without I/O: no Twisted, no clock, no random numbers."""

@@ -1,0 +1,207 @@
+"""What the stores hand out: rows as values."""
+
+from __future__ import annotations
+
+from datetime import datetime
+from enum import Enum
+
+from attrs import frozen
+
+from qvd.model.ids import DIId, Epoch, Generation, HostId, SessionId, TenantId, UserId, VMId
+from qvd.model.secret import Secret
+from qvd.model.vm import VMState
+
+
+class Desired(Enum):
+    """What somebody wants of a VM (column C{desired_state})."""
+
+    STOPPED = "stopped"
+    RUNNING = "running"
+
+
+class HostState(Enum):
+    """Column C{host_runtimes.state}."""
+
+    STOPPED = "stopped"
+    STARTING = "starting"
+    RUNNING = "running"
+    STOPPING = "stopping"
+    LOST = "lost"
+
+
+class SessionState(Enum):
+    """Columns C{sessions.state} and C{vm_runtimes.user_state}."""
+
+    CONNECTING = "connecting"
+    CONNECTED = "connected"
+    DISCONNECTED = "disconnected"
+
+
+@frozen
+class User:
+    """An account, as an authenticator sees it.
+
+    @ivar blocked: the user or the tenant is blocked.
+    """
+
+    user_id: UserId
+    tenant_id: TenantId
+    login: str
+    password: Secret | None
+    blocked: bool
+
+
+@frozen
+class TokenUse:
+    """A bearer token that was accepted."""
+
+    user: User
+    vm_id: VMId | None
+
+
+@frozen
+class VMSummary:
+    """A line of C{list_of_vm}."""
+
+    vm_id: VMId
+    name: str
+    state: VMState
+    blocked: bool
+    is_application: bool
+
+
+@frozen
+class Guest:
+    """Where a running VM's agent and nxagent listen, and the secret that the agent wants to see."""
+
+    address: str
+    vma_port: int
+    x_port: int
+    secret: Secret
+
+
+@frozen
+class VM:
+    """Definition and state of one VM.
+
+    @ivar generation: number of the newest order; C{acked} is the newest one that a node has taken up.
+    @ivar since: when C{state} was entered, by the database's clock.
+    @ivar detail: the phase in words a user understands.
+    """
+
+    vm_id: VMId
+    tenant_id: TenantId
+    user_id: UserId
+    name: str
+    login: str
+    blocked: bool
+    state: VMState
+    desired: Desired
+    generation: Generation
+    acked: Generation
+    host_id: HostId | None
+    epoch: Epoch | None
+    phase: str
+    detail: str
+    last_error: str | None
+    guest: Guest | None
+    session_id: SessionId | None
+    since: datetime
+
+
+@frozen
+class VMSpec:
+    """All that a driver needs to boot a VM.
+
+    @ivar login: the Unix account of the guest's user.
+    @ivar memory: bytes.
+    @ivar image: file or folder name under C{path.storage.images}; empty: boot from the host's own files.
+    @ivar home: path of the home below C{path.storage.homes}.
+    """
+
+    vm_id: VMId
+    tenant_id: TenantId
+    name: str
+    login: str
+    di_id: DIId | None
+    image: str
+    memory: int
+    home: str
+    secret: Secret
+
+
+@frozen
+class Domain:
+    """A VM as the hypervisor sees it.
+
+    @ivar running: processes exist; L{False} means leftovers only.
+    @ivar guest: L{None} where only leftovers are known.
+    """
+
+    vm_id: VMId
+    running: bool
+    guest: Guest | None
+
+
+@frozen
+class Lease:
+    """This node's right to run its VMs."""
+
+    host_id: HostId
+    epoch: Epoch
+
+
+@frozen
+class SessionSpec:
+    """A session that is about to be claimed."""
+
+    session_id: SessionId
+    vm_id: VMId
+    tenant_id: TenantId
+    user_id: UserId
+    lease: Lease
+    client_address: str
+
+
+@frozen
+class Change:
+    """What L{qvd.interfaces.IOwnership.save} writes.
+
+    @ivar guest: written where it is given, kept where it is L{None}.
+    @ivar error: likewise, the row's C{last_error}.
+    """
+
+    state: VMState
+    phase: str
+    detail: str
+    guest: Guest | None = None
+    error: str | None = None
+
+
+@frozen
+class Capacity:
+    """What a node has for VMs.
+
+    @ivar memory: bytes.
+    @ivar cpus: cores.
+    """
+
+    memory: int
+    cpus: float
+
+
+@frozen
+class HostStatus:
+    """A node's row, as the renewal of its lease returned it."""
+
+    state: HostState
+    blocked: bool
+
+
+@frozen
+class Administrator:
+    """Who administers a tenant."""
+
+    tenant_id: TenantId
+    name: str
+    password: Secret

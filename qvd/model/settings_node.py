@@ -1,0 +1,54 @@
+# -*- test-case-name: tests.unit.test_model_settings -*-
+"""The keys of C{/etc/qvd/node.conf}."""
+
+from __future__ import annotations
+
+from qvd.model.secret import Secret
+from qvd.model.settings import REQUIRED, Key
+
+NODE_KEYS: tuple[Key, ...] = (
+    Key("nodename", str, REQUIRED, "name of this node in the table hosts"),
+    Key("node.address", str, "127.0.0.1", "address of this node in the VM network"),
+    Key("database.host", str, "", "host name, address, or folder of a UNIX socket"),
+    Key("database.port", int, 5432, "port", minimum=1),
+    Key("database.name", str, "qvd", "name of the database"),
+    Key("database.user", str, "qvd_node", "database role of nodes"),
+    Key("database.password", Secret, Secret(""), "its password; empty where the server asks none"),
+    Key("database.pool.size", int, 4, "connections for queries", minimum=1),
+    Key("database.timeout", float, 10.0, "deadline of a transaction, seconds", minimum=0.1),
+    Key("path.run", str, "/run/qvd", "sockets, pid files, state of running VMs"),
+    Key("path.storage.images", str, "/var/lib/qvd/storage/images", "disk images"),
+    Key("path.storage.homes", str, "/var/lib/qvd/storage/homes", "homes that persist"),
+    Key("path.storage.overlays", str, "/var/lib/qvd/storage/overlays", "writable layers, thrown away at stop"),
+    Key("l7r.address", str, "*", "address that clients dial; * is all"),
+    Key("l7r.port", int, 8443, "port that clients dial; 0 lets the system choose", minimum=0),
+    Key("l7r.tls.cert", str, REQUIRED, "PEM file: certificate and chain"),
+    Key("l7r.tls.key", str, REQUIRED, "PEM file: private key, readable by its owner only"),
+    Key("l7r.auth.tenant", str, "default", "tenant of a login without one"),
+    Key("l7r.auth.separators", str, "@#", "characters between login and tenant"),
+    Key("l7r.limit.connections", int, 2000, "client connections at once", minimum=1),
+    Key("l7r.limit.connections_per_address", int, 500, "of these, from one address", minimum=1),
+    Key("l7r.limit.head", int, 32768, "bytes of a request head", minimum=1024),
+    Key("l7r.timeout.handshake", float, 10.0, "TLS handshake, seconds", minimum=0.1),
+    Key("l7r.timeout.head", float, 10.0, "from a head's first byte to its end, seconds", minimum=0.1),
+    Key("l7r.timeout.first", float, 60.0, "from the handshake to the first successful login, seconds", minimum=0.1),
+    Key("l7r.timeout.idle", float, 1800.0, "between two requests of a user, seconds", minimum=1),
+    Key("l7r.timeout.x_start", float, 20.0, "until the X session listens, seconds", minimum=1),
+    Key("l7r.timeout.takeover", float, 10.0, "until the older session has let the VM go, seconds", minimum=1),
+    Key("admin.port", int, 0, "port of the administration API; 0 is off", minimum=0),
+    Key("admin.address", str, "127.0.0.1", "its address"),
+    Key("hkd.lease", float, 30.0, "a lease not renewed this long is over, seconds", minimum=3),
+    Key("hkd.heartbeat", float, 5.0, "between two renewals, seconds", minimum=0.5),
+    Key("hkd.reconcile", float, 5.0, "between two looks for rows whose desired and observed state differ", minimum=0.2),
+    Key("hkd.watch.interval", float, 5.0, "between two pings of a running guest, seconds", minimum=0.1),
+    Key("hkd.watch.failures", int, 6, "failed pings in a row that make a guest dead", minimum=1),
+    Key("hkd.timeout.start", float, 180.0, "from order to running, seconds; also what clients are promised", minimum=1),
+    Key("hkd.timeout.shutdown", float, 30.0, "an orderly power-off, seconds", minimum=0.5),
+    Key("hkd.timeout.kill", float, 5.0, "for the effect of TERM, then of KILL, seconds", minimum=0.5),
+    Key("hkd.stop.vms", bool, False, "stop all VMs when the daemon stops; false leaves them to its successor"),
+    Key("hkd.stop.timeout", float, 30.0, "for an orderly stop of the daemon, seconds", minimum=1),
+    Key("vm.hypervisor", str, "sandbox", "driver: sandbox"),
+    Key("vm.sandbox.uid_base", int, 2000000, "as root: VM n runs as this user id plus n", minimum=1000),
+    Key("vm.sandbox.host_files", bool, False, "boot VMs without an image folder from the host's own /usr"),
+    Key("vm.sandbox.x_session", str, "", "program copied into the guest as its X session; empty: the image's own"),
+)

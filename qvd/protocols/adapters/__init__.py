@@ -1,0 +1,1 @@
+"""The Twisted side of the wires: short protocols that move bytes and own timeouts."""

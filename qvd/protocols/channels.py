@@ -1,0 +1,34 @@
+# -*- test-case-name: tests.unit.test_protocols_channels -*-
+"""
+Channels of PostgreSQL's NOTIFY. Each is a bell: who hears it reads the rows again.
+
+The statements that ring are in C{qvd/db} and in the triggers of C{qvd/db/schema}.
+"""
+
+from __future__ import annotations
+
+import re
+
+from qvd.model.ids import HostId, VMId
+
+_VM_ID = re.compile(r"[0-9]{1,10}", re.ASCII)
+
+
+def vm_on_host(host_id: HostId) -> str:
+    """There is an order for a VM of the host, or one of its VMs was changed by somebody else."""
+    return f"qvd_vm_on_host_{host_id}"
+
+
+def session_on_host(host_id: HostId) -> str:
+    """A session of the host has been superseded."""
+    return f"qvd_session_on_host_{host_id}"
+
+
+def vm_changed() -> str:
+    """A VM's row has changed; the payload is its id."""
+    return "qvd_vm_changed"
+
+
+def parse_vm_changed(payload: str) -> VMId | None:
+    """The VM; L{None} when the payload names none, so that it may be any."""
+    return VMId(int(payload)) if _VM_ID.fullmatch(payload) else None

@@ -1,0 +1,1 @@
+"""Recorder fakes that provide the ports and can misbehave on request."""

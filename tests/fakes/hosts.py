@@ -1,0 +1,69 @@
+"""This node's row, in memory."""
+
+from __future__ import annotations
+
+from zope.interface import implementer
+
+from qvd.interfaces import IHosts
+from qvd.model.errors import NotFound, OwnershipLost
+from qvd.model.ids import Epoch, HostId
+from qvd.model.records import Capacity, HostState, HostStatus, Lease
+from tests.fakes.conduct import Conduct
+
+LOST = "The lease of this node is over"
+
+
+@implementer(IHosts)
+class FakeHosts:
+    """L{IHosts} with one host.
+
+    @ivar states: all states that were set, in order.
+    """
+
+    def __init__(self, name: str = "n1", conduct: Conduct | None = None) -> None:
+        self.conduct = conduct or Conduct()
+        self.name = name
+        self.host_id = HostId(7)
+        self.epoch = Epoch(0)
+        self.state = HostState.STOPPED
+        self.blocked = False
+        self.stale = 0
+        self.states: list[HostState] = []
+
+    async def register(self, name: str, address: str, lease_seconds: float) -> Lease:
+        await self.conduct.before("register", name, address, lease_seconds)
+        if name != self.name:
+            raise NotFound(f"No host is called {name!r}")
+        self.epoch = Epoch(self.epoch + 1)
+        self._become(HostState.STARTING)
+        await self.conduct.after("register")
+        return Lease(self.host_id, self.epoch)
+
+    async def renew(self, lease: Lease, lease_seconds: float, capacity: Capacity) -> HostStatus:
+        await self.conduct.before("renew", lease, lease_seconds, capacity)
+        self._guard(lease)
+        await self.conduct.after("renew")
+        return HostStatus(self.state, self.blocked)
+
+    async def set_state(self, lease: Lease, state: HostState) -> None:
+        await self.conduct.before("set_state", state)
+        self._guard(lease)
+        self._become(state)
+        await self.conduct.after("set_state")
+
+    async def end_stale_sessions(self, lease: Lease, reason: str) -> int:
+        await self.conduct.before("end_stale_sessions", reason)
+        ended, self.stale = self.stale, 0
+        return ended
+
+    def declare_lost(self) -> None:
+        """Another node has found this one silent."""
+        self._become(HostState.LOST)
+
+    def _become(self, state: HostState) -> None:
+        self.state = state
+        self.states.append(state)
+
+    def _guard(self, lease: Lease) -> None:
+        if lease.epoch != self.epoch or self.state is HostState.LOST:
+            raise OwnershipLost(LOST)

@@ -1,0 +1,224 @@
+"""The rows of VMs, in memory, with the guards of the real ones."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from datetime import UTC, datetime
+from typing import Any
+
+from attrs import evolve
+from zope.interface import implementer
+
+from qvd.interfaces import IOwnership, IVMs
+from qvd.model.errors import NotFound, OwnershipLost
+from qvd.model.ids import Epoch, Generation, HostId, TenantId, UserId, VMId
+from qvd.model.records import VM, Change, Desired, Lease, VMSpec, VMSummary
+from qvd.model.secret import Secret
+from qvd.model.vm import VMState
+from tests.fakes.conduct import Conduct
+
+HOST = HostId(7)
+
+
+def vm_row(vm_id: int = 1, **changes: Any) -> VM:
+    """A stopped VM that nobody wants to run."""
+    vm = VM(
+        vm_id=VMId(vm_id),
+        tenant_id=TenantId(1),
+        user_id=UserId(3),
+        name=f"vm{vm_id}",
+        login="alice",
+        blocked=False,
+        state=VMState.STOPPED,
+        desired=Desired.STOPPED,
+        generation=Generation(0),
+        acked=Generation(0),
+        host_id=None,
+        epoch=None,
+        phase="stopped",
+        detail="",
+        last_error=None,
+        guest=None,
+        session_id=None,
+        since=datetime(2026, 1, 1, tzinfo=UTC),
+    )
+    return evolve(vm, **changes)
+
+
+def spec_of(vm: VM, secret: Secret) -> VMSpec:
+    """What to boot for a row."""
+    return VMSpec(vm.vm_id, vm.tenant_id, vm.name, vm.login, None, "image", 1 << 29, f"1/{vm.vm_id}", secret)
+
+
+class Rows:
+    """The table, and what others do to it.
+
+    @ivar changed: called with the id of each row written.
+    @ivar imageless: VMs without an image to boot.
+    """
+
+    def __init__(self, *vms: VM) -> None:
+        self.table = {vm.vm_id: vm for vm in vms}
+        self.changed: Callable[[VMId], None] = lambda vm_id: None
+        self.imageless: set[VMId] = set()
+
+    def __getitem__(self, vm_id: int) -> VM:
+        return self.table[VMId(vm_id)]
+
+    def write(self, vm_id: int, **changes: Any) -> None:
+        self.table[VMId(vm_id)] = evolve(self[vm_id], **changes)
+        self.changed(VMId(vm_id))
+
+    def order(self, vm_id: int, desired: Desired) -> None:
+        """Somebody wants something of a VM; one without a node gets L{HOST}."""
+        vm = self[vm_id]
+        self.write(vm_id, desired=desired, generation=vm.generation + 1, host_id=vm.host_id or HOST)
+
+
+@implementer(IOwnership)
+class FakeOwnership:
+    """L{IOwnership} over L{Rows}.
+
+    @ivar saves: VM, expected state and change of each write that went through.
+    """
+
+    def __init__(self, rows: Rows, conduct: Conduct | None = None) -> None:
+        self.rows = rows
+        self.conduct = conduct or Conduct()
+        self.saves: list[tuple[VMId, VMState, Change]] = []
+        self.texts: list[tuple[VMId, str, str]] = []
+        self.seen_together: list[Sequence[VMId]] = []
+
+    async def bound(self, lease: Lease) -> Sequence[VM]:
+        await self.conduct.before("bound")
+        return [vm for vm in self.rows.table.values() if vm.host_id == lease.host_id]
+
+    async def pending(self, lease: Lease) -> Sequence[VM]:
+        await self.conduct.before("pending")
+        found = [vm for vm in self.rows.table.values() if vm.host_id == lease.host_id and vm.generation > vm.acked]
+        await self.conduct.after("pending")
+        return found
+
+    async def claim_start(self, lease: Lease, vm_id: VMId, secret: Secret) -> VMSpec | None:
+        await self.conduct.before("claim_start", vm_id)
+        vm = self.rows[vm_id]
+        pending = vm.host_id == lease.host_id and vm.generation > vm.acked
+        if not pending or vm.desired is not Desired.RUNNING or vm.state is not VMState.STOPPED:
+            return None
+        if vm_id in self.rows.imageless:
+            raise NotFound("No usable disk image")
+        self.rows.write(
+            vm_id,
+            state=VMState.STARTING,
+            phase="preparing",
+            acked=vm.generation,
+            epoch=lease.epoch,
+            last_error=None,
+        )
+        await self.conduct.after("claim_start")
+        return spec_of(vm, secret)
+
+    async def refuse(self, lease: Lease, vm_id: VMId, generation: Generation, error: str) -> None:
+        await self.conduct.before("refuse", vm_id, generation, error)
+        if self.rows[vm_id].generation == generation:
+            self.rows.write(vm_id, desired=Desired.STOPPED, acked=generation, host_id=None, last_error=error)
+
+    async def acknowledge(self, lease: Lease, vm_id: VMId, generation: Generation) -> bool:
+        await self.conduct.before("acknowledge", vm_id, generation)
+        vm = self.rows[vm_id]
+        if vm.host_id != lease.host_id or vm.generation != generation:
+            return False
+        free = vm.state is VMState.STOPPED and vm.desired is Desired.STOPPED
+        self.rows.write(vm_id, acked=generation, host_id=None if free else vm.host_id)
+        await self.conduct.after("acknowledge")
+        return True
+
+    async def adopt(self, lease: Lease, vm: VM) -> None:
+        await self.conduct.before("adopt", vm.vm_id)
+        row = self.rows[vm.vm_id]
+        if row.host_id != lease.host_id or row.epoch != vm.epoch:
+            raise OwnershipLost("not this node's any more")
+        self.rows.write(vm.vm_id, epoch=lease.epoch)
+
+    async def save(self, lease: Lease, vm_id: VMId, expected: VMState, change: Change) -> None:
+        await self.conduct.before("save", vm_id, expected, change)
+        vm = self._owned(lease, vm_id)
+        # A write whose answer was lost is repeated: the row then has the new state already.
+        if vm.state not in (expected, change.state):
+            raise OwnershipLost(f"VM {vm_id} is {vm.state.value}")
+        self.rows.write(
+            vm_id,
+            state=change.state,
+            phase=change.phase,
+            detail=change.detail,
+            guest=change.guest or vm.guest,
+            last_error=change.error or vm.last_error,
+        )
+        self.saves.append((vm_id, expected, change))
+        await self.conduct.after("save")
+
+    async def progress(self, lease: Lease, vm_id: VMId, phase: str, detail: str) -> None:
+        await self.conduct.before("progress", vm_id, phase, detail)
+        self.texts.append((vm_id, phase, detail))
+
+    async def seen(self, lease: Lease, vm_ids: Sequence[VMId]) -> None:
+        await self.conduct.before("seen", vm_ids)
+        self.seen_together.append(vm_ids)
+
+    async def release(self, lease: Lease, vm_id: VMId, error: str | None) -> None:
+        await self.conduct.before("release", vm_id, error)
+        vm = self._owned(lease, vm_id)
+        waits = vm.desired is Desired.RUNNING and vm.generation > vm.acked
+        self.rows.write(
+            vm_id,
+            state=VMState.STOPPED,
+            phase="stopped",
+            detail="",
+            guest=None,
+            epoch=None,
+            last_error=error or vm.last_error,
+            host_id=vm.host_id if waits else None,
+            desired=Desired.RUNNING if waits else Desired.STOPPED,
+            acked=vm.acked if waits else vm.generation,
+        )
+        await self.conduct.after("release")
+
+    def _owned(self, lease: Lease, vm_id: VMId) -> VM:
+        vm = self.rows[vm_id]
+        if vm.host_id != lease.host_id or vm.epoch != lease.epoch:
+            raise OwnershipLost(f"VM {vm_id} is not this node's any more")
+        return vm
+
+    def take_away(self, vm_id: int) -> None:
+        """Another node has it."""
+        self.rows.write(vm_id, host_id=HostId(8), epoch=Epoch(99))
+
+
+@implementer(IVMs)
+class FakeVMs:
+    """L{IVMs} over the same rows."""
+
+    def __init__(self, rows: Rows, conduct: Conduct | None = None) -> None:
+        self.rows = rows
+        self.conduct = conduct or Conduct()
+
+    async def list_for_user(self, user_id: UserId, applications: bool) -> Sequence[VMSummary]:
+        await self.conduct.before("list_for_user", user_id, applications)
+        mine = [vm for vm in self.rows.table.values() if vm.user_id == user_id]
+        return [VMSummary(vm.vm_id, vm.name, vm.state, vm.blocked, applications) for vm in mine]
+
+    async def get(self, vm_id: VMId) -> VM | None:
+        vm = self.rows.table.get(vm_id)
+        await self.conduct.before("get", vm_id)
+        return vm
+
+    async def order_start(self, vm_id: VMId, cause: str) -> None:
+        await self.conduct.before("order_start", vm_id, cause)
+        vm = self.rows[vm_id]
+        if vm.host_id is None or vm.desired is not Desired.RUNNING:
+            self.rows.order(vm_id, Desired.RUNNING)
+
+    async def order_stop(self, vm_id: VMId, cause: str) -> None:
+        await self.conduct.before("order_stop", vm_id, cause)
+        if self.rows[vm_id].desired is not Desired.STOPPED:
+            self.rows.order(vm_id, Desired.STOPPED)

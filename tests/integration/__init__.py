@@ -1,0 +1,1 @@
+"""Real PostgreSQL, nxagent, nxproxy and bubblewrap."""

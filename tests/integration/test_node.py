@@ -1,0 +1,368 @@
+"""A whole node under real and hostile clients, dying guests, a dying daemon and a database that goes away."""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import socket
+import ssl
+import subprocess
+import time
+from collections.abc import Iterator
+from pathlib import Path
+
+import argon2
+import psutil
+import pytest
+
+from tests.conftest import require
+from tests.integration.farm import Client, Farm, display, eventually
+
+CANARY = "canary-Zk81-never-to-be-seen"
+SESSION = """#!/bin/sh
+exec xterm -geometry 80x24+0+0
+"""
+WIRE = Path(__file__).parents[1] / "wire"
+
+
+@pytest.fixture(scope="module")
+def farm(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Farm]:
+    require("bwrap", "nxagent", "xinit", "xterm")
+    folder = tmp_path_factory.mktemp("farm")
+    program = folder / "session"
+    program.write_text(SESSION)
+    program.chmod(0o755)
+    farm = Farm(folder, program, {"hkd.stop.vms": True, "hkd.watch.interval": 1.0, "hkd.watch.failures": 2})
+    farm.start()
+    yield farm
+    farm.stop()
+
+
+@pytest.fixture(scope="module")
+def screen() -> Iterator[str]:
+    require("Xvfb", "nxproxy")
+    with display() as name:
+        yield name
+
+
+class Desktop:
+    """A real client with a desktop on a screen."""
+
+    def __init__(self, farm: Farm, screen: str, vm_id: int | None = None) -> None:
+        self.farm = farm
+        self.vm_id = vm_id or farm.credentials["vm_id"]
+        self.process = farm.run_client("connect", "--vm", str(self.vm_id), environment={"DISPLAY": screen})
+        eventually(self.connected, "a desktop", 90)
+
+    def session(self) -> str:
+        rows = self.farm.rows(
+            "SELECT s.id::text FROM vm_runtimes r JOIN sessions s ON s.id = r.session_id"
+            " WHERE r.vm_id = %s AND s.state = 'connected'",
+            self.vm_id,
+        )
+        return str(rows[0]["id"]) if rows else ""
+
+    def connected(self) -> str:
+        assert self.process.poll() is None, self.process.communicate()
+        return self.session()
+
+    def close(self) -> str:
+        """Go; return what the client had to say."""
+        if self.process.poll() is None:
+            self.process.send_signal(signal.SIGINT)
+        _, errors = self.process.communicate(timeout=30)
+        return errors
+
+
+def ended(farm: Farm, session: str) -> str:
+    """Why a session ended; empty while it has not."""
+    rows = farm.rows("SELECT end_reason FROM sessions WHERE id = %s AND ended_at IS NOT NULL", session)
+    return str(rows[0]["end_reason"]) if rows else ""
+
+
+def test_the_recorded_requests_of_both_clients(farm: Farm) -> None:
+    hashed = argon2.PasswordHasher(time_cost=1, memory_cost=1024).hash("secret")
+    user, tenant, osf = farm.rows("SELECT id, tenant_id, (SELECT id FROM osfs) FROM users WHERE login = 'alice'")[0].values()
+    before = farm.rows("SELECT password FROM users WHERE id = %s", user)[0]["password"]
+    farm.rows("UPDATE users SET password = %s WHERE id = %s", hashed, user)
+    farm.rows(
+        "INSERT INTO vms (id, tenant_id, user_id, osf_id, name) VALUES (9, %s, %s, %s, 'recorded')", tenant, user, osf
+    )
+    try:
+        for client in ("perl", "qt"):
+            with farm.client() as wire:
+                wire.socket.sendall((WIRE / f"{client}-0-list_of_vm.bin").read_bytes())
+                response = wire.receive()
+                assert response.head.status == 200
+                assert 9 in [vm["id"] for vm in json.loads(response.body)]
+                wire.socket.sendall((WIRE / f"{client}-1-stop_vm.bin").read_bytes())
+                assert wire.final().body == b"Machine stopped\r\n"
+                wire.socket.sendall((WIRE / f"{client}-2-connect_to_vm.bin").read_bytes())
+                response = wire.final()
+                assert response.head.status == 101
+                assert len(response.head.header("X-QVD-Slave-Key") or "") == 64
+        eventually(lambda: not farm.rows("SELECT 1 FROM sessions WHERE ended_at IS NULL AND vm_id = 9"), "sessions end")
+    finally:
+        farm.rows("UPDATE users SET password = %s WHERE id = %s", before, user)
+        with farm.client() as wire:
+            assert wire.get("/qvd/stop_vm?id=9").head.status == 200
+
+
+def test_errors_tell_the_truth(farm: Farm) -> None:
+    vm_id = farm.credentials["vm_id"]
+    upgrade = ("Connection: Upgrade", "Upgrade: QVD/1.0")
+    with farm.client(password="wrong") as wire:
+        assert wire.get("/qvd/list_of_vm").head.status == 401
+        assert wire.get("/qvd/list_of_vm").head.status == 401
+    with farm.client() as wire:
+        assert wire.get("/qvd/ping").body == b"I am alive!\r\n"
+        assert wire.get("/nothing").head.status == 404
+        assert wire.get("/qvd/stop_vm").head.status == 422
+        assert wire.get("/qvd/stop_vm?id=999999").head.status == 404
+        assert wire.get("/qvd/list_of_vm").head.status == 200
+    for path, headers, status in (
+        ("/qvd/connect_to_vm?id=1", (), 426),
+        ("/qvd/connect_to_vm", upgrade, 422),
+        ("/qvd/connect_to_vm?id=x", upgrade, 422),
+        ("/qvd/connect_to_vm?id=999999", upgrade, 404),
+        (f"/qvd/connect_to_vm?id={vm_id}&evil=1", upgrade, 403),
+    ):
+        with farm.client() as wire:
+            assert wire.get(path, *headers).head.status == status, path
+            assert wire.closed(), path
+
+
+def test_somebody_elses_vm_is_forbidden(farm: Farm) -> None:
+    tenant, osf = farm.rows("SELECT tenant_id, id FROM osfs")[0].values()
+    other = farm.rows("INSERT INTO users (tenant_id, login) VALUES (%s, 'mallory') RETURNING id", tenant)[0]["id"]
+    alien = farm.rows(
+        "INSERT INTO vms (tenant_id, user_id, osf_id, name) VALUES (%s, %s, %s, 'alien') RETURNING id",
+        tenant,
+        other,
+        osf,
+    )[0]["id"]
+    with farm.client() as wire:
+        assert wire.get(f"/qvd/stop_vm?id={alien}").head.status == 403
+        assert wire.connect(alien).head.status == 403
+
+
+def test_a_blocked_user_is_refused_on_each_request(farm: Farm) -> None:
+    with farm.client() as wire:
+        assert wire.get("/qvd/list_of_vm").head.status == 200
+        farm.rows("UPDATE users SET blocked = true WHERE login = 'alice'")
+        try:
+            assert wire.get("/qvd/list_of_vm").head.status == 401
+            assert wire.get("/qvd/list_of_vm").head.status == 401
+            with farm.client() as fresh:
+                assert fresh.get("/qvd/list_of_vm").head.status == 401
+                assert fresh.get("/qvd/list_of_vm").head.status == 401
+        finally:
+            farm.rows("UPDATE users SET blocked = false WHERE login = 'alice'")
+        assert wire.get("/qvd/list_of_vm").head.status == 200
+
+
+def test_a_start_that_cannot_be_says_why(farm: Farm) -> None:
+    vm_id = farm.credentials["vm_id"]
+    farm.rows("UPDATE host_runtimes SET blocked = true")
+    try:
+        eventually(lambda: ping(farm) == 503, "the node notices", 15)
+        with farm.client() as wire:
+            response = wire.connect(vm_id)
+            assert response.head.status == 503 and b"blocked" in response.body
+    finally:
+        farm.rows("UPDATE host_runtimes SET blocked = false")
+        eventually(lambda: ping(farm) == 200, "the node serves again", 15)
+    farm.rows("UPDATE osfs SET memory = memory * 1000000")
+    try:
+        with farm.client() as wire:
+            response = wire.connect(vm_id)
+            assert response.head.status == 503
+            assert b"demo has" in response.body and b"MiB are needed" in response.body
+    finally:
+        farm.rows("UPDATE osfs SET memory = memory / 1000000")
+
+
+def ping(farm: Farm) -> int:
+    with farm.client() as wire:
+        return wire.get("/qvd/ping").head.status
+
+
+def test_noise_is_refused_and_nobody_else_notices(farm: Farm, screen: str) -> None:
+    desktop = Desktop(farm, screen)
+    session = desktop.session()
+    node = psutil.Process(farm.node.process.pid if farm.node else 0)
+    before = node.memory_info().rss
+    with socket.create_connection(("127.0.0.1", farm.port), 30) as plain:
+        plain.sendall(b"GET / HTTP/1.1\r\n\r\n")
+        assert b"TLS" in plain.recv(4096)
+    with socket.create_connection(("127.0.0.1", farm.port), 30) as garbage:
+        garbage.sendall(os.urandom(4096))
+        garbage.settimeout(30)
+        try:
+            while garbage.recv(4096):
+                pass
+        except ConnectionError:
+            pass
+    with farm.client() as wire:
+        flood(wire)
+    with farm.client() as wire:
+        wire.socket.sendall(b"\x00\x01 nonsense\r\n\r\n")
+        assert wire.final().head.status == 400
+        assert wire.closed()
+    slow = farm.client()
+    deadline = time.monotonic() + 30
+    for byte in iter(lambda: b"G", None):
+        try:
+            slow.socket.sendall(byte)
+        except OSError:
+            break
+        assert time.monotonic() < deadline, "a head a byte at a time is let go on"
+        time.sleep(0.5)
+    slow.close()
+    assert node.memory_info().rss - before < 64 << 20
+    assert desktop.session() == session
+    log = farm.log
+    for word in ("no TLS handshake", "longer than", "control characters", "too long"):
+        assert word in log, word
+    assert "Traceback" not in log
+    desktop.close()
+
+
+def flood(wire: Client) -> None:
+    """A megabyte of header."""
+    try:
+        wire.socket.sendall(b"GET /qvd/list_of_vm HTTP/1.1\r\nX: " + b"a" * (1 << 20))
+    except OSError:
+        return
+    assert wire.final().head.status == 431
+
+
+def test_the_newer_client_wins(farm: Farm, screen: str) -> None:
+    first = Desktop(farm, screen)
+    old = first.session()
+    second = Desktop(farm, screen)
+    eventually(lambda: second.session() not in ("", old), "the second has it")
+    assert "taken" in eventually(lambda: ended(farm, old), "the first has ended")
+    eventually(lambda: first.process.poll() is not None, "the first client is closed")
+    second.close()
+    first.close()
+    eventually(lambda: not farm.rows("SELECT 1 FROM sessions WHERE ended_at IS NULL"), "no session is left")
+
+
+def test_killed_nxagent(farm: Farm, screen: str) -> None:
+    desktop = Desktop(farm, screen)
+    session = desktop.session()
+    (agent,) = farm.guest_processes("nxagent")
+    agent.send_signal(signal.SIGKILL)
+    assert eventually(lambda: ended(farm, session), "the session has ended")
+    assert farm.vm()["vm_state"] == "running"
+    desktop.close()
+    again = Desktop(farm, screen)
+    again.close()
+
+
+def test_killed_agent(farm: Farm, screen: str) -> None:
+    desktop = Desktop(farm, screen)
+    session = desktop.session()
+    agent = next(process for process in farm.guest_processes("qvd-vma") if "python" in process.name())
+    agent.send_signal(signal.SIGKILL)
+    assert eventually(lambda: ended(farm, session), "the session has ended")
+    row = eventually(lambda: (farm.vm()["vm_state"] == "stopped") and farm.vm(), "the VM has ended")
+    assert row["last_error"]
+    desktop.close()
+    again = Desktop(farm, screen)
+    again.close()
+
+
+def test_killed_daemon(farm: Farm, screen: str) -> None:
+    desktop = Desktop(farm, screen)
+    session = desktop.session()
+    (before,) = farm.guest_processes("nxagent")
+    farm.kill_node()
+    eventually(lambda: desktop.process.poll() is not None, "the client is closed")
+    farm.start_node()
+    assert "restarted" in eventually(lambda: ended(farm, session), "the session has ended")
+    (after,) = farm.guest_processes("nxagent")
+    assert before == after, "the VM was adopted, not restarted"
+    assert farm.vm()["vm_state"] == "running"
+    desktop.close()
+    again = Desktop(farm, screen)
+    assert farm.guest_processes("nxagent") == [before]
+    again.close()
+
+
+def test_restarted_database(farm: Farm, screen: str) -> None:
+    desktop = Desktop(farm, screen)
+    session = desktop.session()
+    farm.installation.postgres.stop("immediate")
+    with farm.client() as wire:
+        response = wire.get("/qvd/list_of_vm")
+        assert response.head.status == 503
+        assert int(response.head.header("Retry-After") or "") > 0
+    assert desktop.process.poll() is None
+    farm.installation.postgres.start()
+    eventually(lambda: list_status(farm) == 200, "log-ins work again", 5)
+    assert desktop.process.poll() is None
+    assert desktop.session() == session
+    desktop.close()
+    assert "Traceback" not in farm.log
+
+
+def list_status(farm: Farm) -> int:
+    with farm.client() as wire:
+        return wire.get("/qvd/list_of_vm").head.status
+
+
+def test_no_secret_is_seen(farm: Farm, screen: str) -> None:
+    hashed = argon2.PasswordHasher(time_cost=1, memory_cost=1024).hash(CANARY)
+    before = farm.rows("SELECT password FROM users WHERE login = 'alice'")[0]["password"]
+    farm.rows("UPDATE users SET password = %s WHERE login = 'alice'", hashed)
+    known = farm.folder / "credentials.json"
+    document = known.read_text()
+    try:
+        known.write_text(json.dumps({**json.loads(document), "password": CANARY}))
+        with farm.client(password=CANARY + "x") as wire:
+            assert wire.get("/qvd/list_of_vm").head.status == 401
+            assert wire.get("/qvd/list_of_vm", authorization=f"Bearer {CANARY}").head.status == 401
+        desktop = Desktop(farm, screen)
+        secret = farm.vm()["vm_secret"]
+        titles = [" ".join(process.info["cmdline"] or ()) for process in psutil.process_iter(["cmdline"])]
+        desktop.close()
+    finally:
+        known.write_text(document)
+        farm.rows("UPDATE users SET password = %s WHERE login = 'alice'", before)
+    dump = json.dumps(farm.rows("SELECT * FROM events"), default=str)
+    logs = "".join(path.read_text(errors="replace") for path in farm.folder.rglob("*.log"))
+    for text in (CANARY, secret):
+        assert not [title for title in titles if text in title]
+        assert text not in dump
+        assert text not in logs
+
+
+def test_tls_versions(farm: Farm) -> None:
+    for version in (ssl.TLSVersion.TLSv1_2, ssl.TLSVersion.TLSv1_3):
+        context = ssl.create_default_context(cafile=farm.credentials["ca_file"])
+        context.minimum_version = context.maximum_version = version
+        with (
+            socket.create_connection(("127.0.0.1", farm.port), 30) as raw,
+            context.wrap_socket(raw, server_hostname="localhost") as secured,
+        ):
+            secured.sendall(b"GET /qvd/ping HTTP/1.1\n\n")
+            assert secured.recv(4096).startswith(b"HTTP/1.1 200 OK\r\n")
+
+
+def test_settings_errors_are_named(tmp_path: Path) -> None:
+    import sys
+
+    config = tmp_path / "node.conf"
+    config.write_text('nodename = "x"\nl7r.prot = 1\n')
+    twistd = Path(sys.executable).with_name("twistd")
+    done = subprocess.run(
+        [str(twistd), "-n", "--pidfile=", "qvd-node", "--config", str(config)],
+        capture_output=True,
+        text=True,
+        timeout=60,
+    )
+    assert done.returncode != 0
+    assert f"{config}: l7r.prot: unknown key" in done.stderr

