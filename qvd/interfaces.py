@@ -141,8 +141,8 @@ class IUsers(Interface):
     async def is_blocked(user_id: UserId) -> bool:
         """True for a user who is blocked, whose tenant is, or who is gone."""
 
-    async def rehash(user_id: UserId, password: str) -> None:
-        """Store a new hash after a successful login with an older kind."""
+    async def rehash(user_id: UserId, old: Secret, new: str) -> None:
+        """Replace a hash of an older kind, after a login that it was good for; unless it was changed meanwhile."""
 
     async def redeem(token_hash: bytes) -> TokenUse | None:
         """Accept a bearer token, using a single-use one up. L{None}: unknown, expired or used."""

@@ -11,7 +11,7 @@ from enum import Enum
 
 from attrs import frozen
 
-from qvd.model.records import VM, Domain
+from qvd.model.records import VM, Desired, Domain
 from qvd.model.vm import Step, VMState
 
 
@@ -45,6 +45,7 @@ _ADOPTED_AT = {
     VMState.STOPPING: Step.TERMINATE,
     VMState.ZOMBIE: Step.KILL,
 }
+_STOPPED_AT = {**_ADOPTED_AT, VMState.STARTING: Step.TERMINATE, VMState.RUNNING: Step.SHUTDOWN}
 
 
 def judge(vm: VM | None, domain: Domain | None) -> Judgement:
@@ -61,7 +62,9 @@ def judge(vm: VM | None, domain: Domain | None) -> Judgement:
         return Judgement(Plan.ADOPT, Step.CLEAN, True, None if vm.state is VMState.STOPPING else error)
     if not same_run(vm, domain):
         return Judgement(Plan.ADOPT, Step.KILL, True, ENDED)
-    return Judgement(Plan.ADOPT, _ADOPTED_AT[vm.state], True)
+    # A stop that was taken up and not carried out: nobody orders it again.
+    wanted = vm.desired is Desired.RUNNING or vm.generation > vm.acked
+    return Judgement(Plan.ADOPT, (_ADOPTED_AT if wanted else _STOPPED_AT)[vm.state], True)
 
 
 def same_run(vm: VM, domain: Domain) -> bool:

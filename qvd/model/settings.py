@@ -9,6 +9,7 @@ type stops the start with a sentence that names the file and the key.
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
+from math import isfinite
 from typing import Any, TypeVar
 
 from attrs import frozen
@@ -86,6 +87,8 @@ def check(key: Key, value: object, source: str) -> Any:
         value = float(value)
     if not isinstance(value, wanted) or (wanted in (int, float) and isinstance(value, bool)):
         raise SettingsError(f"{source}: {key.name}: expected {wanted.__name__}, found {type(value).__name__}")
+    if isinstance(value, float) and not isfinite(value):
+        raise SettingsError(f"{source}: {key.name}: {value} is no number of anything")
     if key.minimum is not None and isinstance(value, (int, float)) and value < key.minimum:
         raise SettingsError(f"{source}: {key.name}: {value} is less than {key.minimum:g}")
     return Secret(value) if key.secret and isinstance(value, str) else value

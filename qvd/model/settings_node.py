@@ -28,7 +28,7 @@ NODE_KEYS: tuple[Key, ...] = (
     Key("l7r.auth.separators", str, "@#", "characters between login and tenant"),
     Key("l7r.limit.connections", int, 2000, "client connections at once", minimum=1),
     Key("l7r.limit.connections_per_address", int, 500, "of these, from one address", minimum=1),
-    Key("l7r.limit.head", int, 32768, "bytes of a request head", minimum=1024),
+    Key("l7r.limit.head", int, 16384, "bytes of a request head", minimum=1024),
     Key("l7r.timeout.handshake", float, 10.0, "TLS handshake, seconds", minimum=0.1),
     Key("l7r.timeout.head", float, 10.0, "from a head's first byte to its end, seconds", minimum=0.1),
     Key("l7r.timeout.first", float, 60.0, "from the handshake to the first successful login, seconds", minimum=0.1),

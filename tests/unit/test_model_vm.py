@@ -5,7 +5,8 @@ from __future__ import annotations
 from collections.abc import Iterable
 
 import pytest
-from hypothesis import given, strategies as st
+from hypothesis import given
+from hypothesis import strategies as st
 
 from qvd.model.vm import (
     EFFECT,
@@ -98,7 +99,7 @@ def test_a_loss_is_heeded_at_once_in_each_owned_step(step: Step) -> None:
 
 @pytest.mark.parametrize("step", sorted(OWNED - LAST - {Step.RELEASE}, key=str))
 def test_a_lost_vm_is_killed_first(step: Step) -> None:
-    # In RELEASE nothing of it is left to be killed.
+    # In RELEASE nothing of it is left to be killed: the runner is through.
     assert TABLE[step][Event.LOST] == Go(Step.KILL_LOST)
 
 
@@ -177,55 +178,64 @@ def test_the_way_of_a_good_life() -> None:
     assert at.turn == 8
 
 
-@pytest.mark.parametrize(
-    ("step", "event", "then"),
-    [
-        (Step.PREPARE, Event.FAILED, Step.CLEAN),
-        (Step.PREPARE, Event.TIMED_OUT, Step.CLEAN),
-        (Step.BOOT, Event.FAILED, Step.KILL),
-        (Step.BOOT, Event.TIMED_OUT, Step.KILL),
-        (Step.BOOT, Event.DOMAIN_EXITED, Step.KILL),
-        (Step.AWAIT_GUEST, Event.FAILED, Step.TERMINATE),
-        (Step.AWAIT_GUEST, Event.TIMED_OUT, Step.TERMINATE),
-        (Step.AWAIT_GUEST, Event.DOMAIN_EXITED, Step.CLEAN),
-        (Step.RUNNING, Event.GUEST_DEAD, Step.TERMINATE),
-        (Step.RUNNING, Event.DOMAIN_EXITED, Step.CLEAN),
-        (Step.SHUTDOWN, Event.FAILED, Step.TERMINATE),
-        (Step.SHUTDOWN, Event.TIMED_OUT, Step.TERMINATE),
-        (Step.SHUTDOWN, Event.DOMAIN_EXITED, Step.CLEAN),
-        (Step.AWAIT_EXIT, Event.TIMED_OUT, Step.TERMINATE),
-        (Step.TERMINATE, Event.FAILED, Step.KILL),
-        (Step.TERMINATE, Event.TIMED_OUT, Step.KILL),
-        (Step.TERMINATE, Event.DOMAIN_EXITED, Step.CLEAN),
-        (Step.KILL, Event.DONE, Step.CLEAN),
-        (Step.KILL, Event.FAILED, Step.STUCK),
-        (Step.KILL, Event.TIMED_OUT, Step.STUCK),
-        (Step.KILL, Event.DOMAIN_EXITED, Step.CLEAN),
-        (Step.STUCK, Event.TIMED_OUT, Step.KILL),
-        (Step.STUCK, Event.DOMAIN_EXITED, Step.CLEAN),
-        (Step.CLEAN, Event.FAILED, Step.STUCK),
-        (Step.CLEAN, Event.TIMED_OUT, Step.STUCK),
-        (Step.RELEASE, Event.LOST, Step.GONE),
-        (Step.RELEASE, Event.TIMED_OUT, Step.RELEASE),
-        (Step.KILL_LOST, Event.DONE, Step.CLEAN_LOST),
-        (Step.KILL_LOST, Event.FAILED, Step.STUCK_LOST),
-        (Step.KILL_LOST, Event.TIMED_OUT, Step.STUCK_LOST),
-        (Step.KILL_LOST, Event.DOMAIN_EXITED, Step.CLEAN_LOST),
-        (Step.STUCK_LOST, Event.TIMED_OUT, Step.KILL_LOST),
-        (Step.STUCK_LOST, Event.DOMAIN_EXITED, Step.CLEAN_LOST),
-        (Step.CLEAN_LOST, Event.DONE, Step.GONE),
-        (Step.CLEAN_LOST, Event.FAILED, Step.STUCK_LOST),
-        (Step.CLEAN_LOST, Event.TIMED_OUT, Step.STUCK_LOST),
-    ],
-)
-def test_what_leads_where(step: Step, event: Event, then: Step) -> None:
-    assert TABLE[step][event] == Go(then)
+MOVES = {
+    (Step.PREPARE, Event.DONE): Step.BOOT,
+    (Step.PREPARE, Event.STOP): Step.CLEAN,
+    (Step.PREPARE, Event.FAILED): Step.CLEAN,
+    (Step.PREPARE, Event.TIMED_OUT): Step.CLEAN,
+    (Step.BOOT, Event.DONE): Step.AWAIT_GUEST,
+    (Step.BOOT, Event.FAILED): Step.KILL,
+    (Step.BOOT, Event.TIMED_OUT): Step.KILL,
+    (Step.BOOT, Event.DOMAIN_EXITED): Step.KILL,
+    (Step.AWAIT_GUEST, Event.GUEST_ALIVE): Step.RUNNING,
+    (Step.AWAIT_GUEST, Event.STOP): Step.TERMINATE,
+    (Step.AWAIT_GUEST, Event.FAILED): Step.TERMINATE,
+    (Step.AWAIT_GUEST, Event.TIMED_OUT): Step.TERMINATE,
+    (Step.AWAIT_GUEST, Event.DOMAIN_EXITED): Step.CLEAN,
+    (Step.RUNNING, Event.STOP): Step.SHUTDOWN,
+    (Step.RUNNING, Event.GUEST_DEAD): Step.TERMINATE,
+    (Step.RUNNING, Event.DOMAIN_EXITED): Step.CLEAN,
+    (Step.SHUTDOWN, Event.DONE): Step.AWAIT_EXIT,
+    (Step.SHUTDOWN, Event.FAILED): Step.TERMINATE,
+    (Step.SHUTDOWN, Event.TIMED_OUT): Step.TERMINATE,
+    (Step.SHUTDOWN, Event.DOMAIN_EXITED): Step.CLEAN,
+    (Step.AWAIT_EXIT, Event.DOMAIN_EXITED): Step.CLEAN,
+    (Step.AWAIT_EXIT, Event.TIMED_OUT): Step.TERMINATE,
+    (Step.TERMINATE, Event.FAILED): Step.KILL,
+    (Step.TERMINATE, Event.TIMED_OUT): Step.KILL,
+    (Step.TERMINATE, Event.DOMAIN_EXITED): Step.CLEAN,
+    (Step.KILL, Event.DONE): Step.CLEAN,
+    (Step.KILL, Event.FAILED): Step.STUCK,
+    (Step.KILL, Event.TIMED_OUT): Step.STUCK,
+    (Step.KILL, Event.DOMAIN_EXITED): Step.CLEAN,
+    (Step.STUCK, Event.TIMED_OUT): Step.KILL,
+    (Step.STUCK, Event.DOMAIN_EXITED): Step.CLEAN,
+    (Step.CLEAN, Event.DONE): Step.RELEASE,
+    (Step.CLEAN, Event.FAILED): Step.STUCK,
+    (Step.CLEAN, Event.TIMED_OUT): Step.STUCK,
+    (Step.RELEASE, Event.DONE): Step.RELEASED,
+    (Step.RELEASE, Event.TIMED_OUT): Step.RELEASE,
+    (Step.KILL_LOST, Event.DONE): Step.CLEAN_LOST,
+    (Step.KILL_LOST, Event.FAILED): Step.STUCK_LOST,
+    (Step.KILL_LOST, Event.TIMED_OUT): Step.STUCK_LOST,
+    (Step.KILL_LOST, Event.DOMAIN_EXITED): Step.CLEAN_LOST,
+    (Step.STUCK_LOST, Event.TIMED_OUT): Step.KILL_LOST,
+    (Step.STUCK_LOST, Event.DOMAIN_EXITED): Step.CLEAN_LOST,
+    (Step.CLEAN_LOST, Event.DONE): Step.GONE,
+    (Step.CLEAN_LOST, Event.FAILED): Step.STUCK_LOST,
+    (Step.CLEAN_LOST, Event.TIMED_OUT): Step.STUCK_LOST,
+}
+"""Each move but those by a loss, written down a second time: where this and the table differ, one of them is wrong."""
 
 
-def test_every_move_has_a_test() -> None:
-    """A move that is turned into an ignored event, or the reverse, changes this number."""
-    moves = [(step, event) for step in Step for event in Event if isinstance(TABLE[step][event], Go)]
-    assert len(moves) == 54
+def test_the_table_moves_as_written_here_and_nowhere_else() -> None:
+    moves = {
+        (step, event): verdict.step
+        for step, row in TABLE.items()
+        for event, verdict in row.items()
+        if isinstance(verdict, Go) and event is not Event.LOST
+    }
+    assert moves == MOVES
 
 
 def test_an_ignored_event_changes_nothing() -> None:
@@ -283,3 +293,7 @@ def test_nobody_is_asked_to_power_off_unless_somebody_ordered_it(told: list[Even
     for event in told:
         at = follow(at, [event])
         assert at.step not in (Step.SHUTDOWN, Step.AWAIT_EXIT)
+
+
+def test_a_vm_lost_while_its_row_is_released_is_gone() -> None:
+    assert TABLE[Step.RELEASE][Event.LOST] == Go(Step.GONE)
