@@ -89,7 +89,6 @@ def _peer_text(address: IAddress) -> str:
     return f"[{host}]:{port}" if ":" in host else f"{host}:{port}"
 
 
-@implementer(IPushProducer)
 class Messages(Protocol, Generic[T]):
     """One connection and its messages.
 
@@ -114,7 +113,7 @@ class Messages(Protocol, Generic[T]):
         self._receiver: Receiver | None = None
         self._lost: Failure | None = None
         self._closing: IDelayedCall | None = None
-        self._closed = self._handed_over = self._paused = self._choked = False
+        self._closed = self._handed_over = self._paused = False
 
     @property
     def _wire(self) -> Wire:
@@ -126,7 +125,6 @@ class Messages(Protocol, Generic[T]):
             transport.setTcpNoDelay(True)
             transport.setTcpKeepAlive(True)
         self.peer = _peer_text(self._wire.getPeer())
-        self._wire.registerProducer(self, True)
 
     async def receive(self) -> T:
         """The next message.
@@ -160,7 +158,7 @@ class Messages(Protocol, Generic[T]):
         self._fail(ConnectionClosed())
         self._closing = self._clock.callLater(CLOSE_SECONDS, self._wire.abortConnection)
         if not self._handed_over:
-            self._wire.unregisterProducer()
+            self._let_go()
         self._reader.take_rest()
         # A transport that is paused would not notice that the peer agrees.
         self._wire.resumeProducing()
@@ -181,7 +179,7 @@ class Messages(Protocol, Generic[T]):
         if self._lost is not None or self._closed:
             raise ConnectionClosed
         self._handed_over = True
-        self._wire.unregisterProducer()
+        self._let_go()
         self._wire.pauseProducing()
         transport = self.transport
         assert transport is not None
@@ -190,6 +188,9 @@ class Messages(Protocol, Generic[T]):
     def set_receiver(self, receiver: Receiver) -> None:
         """Give all further bytes, and the loss of the connection, to C{receiver}. The transport goes on reading."""
         self._receiver = receiver
+        # A TLS transport goes on for a while after it was paused.
+        if rest := self._reader.take_rest():
+            receiver.dataReceived(rest)
         if self._lost is not None:
             receiver.connectionLost(self._lost)
             return
@@ -213,21 +214,10 @@ class Messages(Protocol, Generic[T]):
         self._reader.take_rest()
         self._fail(ConnectionClosed())
 
-    def pauseProducing(self) -> None:
-        """The peer does not read: no further messages until it does."""
-        self._choked = True
-
-    def resumeProducing(self) -> None:
-        self._choked = False
-        self._pump()
-
-    def stopProducing(self) -> None:
-        """L{connectionLost} follows."""
-
     def _pump(self) -> None:
         """Give the next message to who waits for it, and keep the transport from bringing more than is wanted."""
         waiter = self._waiter
-        if waiter is not None and not waiter.called and not self._choked:
+        if waiter is not None and not waiter.called:
             try:
                 message = self._parse()
             except RemoteProtocolError as error:
@@ -254,6 +244,9 @@ class Messages(Protocol, Generic[T]):
         if self._waiter is not None and not self._waiter.called:
             self._waiter.errback(error)
 
+    def _let_go(self) -> None:
+        """Nothing more is sent by us."""
+
     def _waiting(self) -> None:
         """A wait for a message begins."""
 
@@ -264,6 +257,7 @@ class Messages(Protocol, Generic[T]):
         """The wait is over, however."""
 
 
+@implementer(IPushProducer)
 class HeadServer(Messages[RequestHead]):
     """A client's connection, served by one coroutine.
 
@@ -290,10 +284,11 @@ class HeadServer(Messages[RequestHead]):
         self._conversation: Deferred[None] | None = None
         self._first: IDelayedCall | None = None
         self._timer: IDelayedCall | None = None
-        self._head_begun = self._overdue = False
+        self._head_begun = self._overdue = self._choked = False
 
     def connectionMade(self) -> None:
         super().connectionMade()
+        self._wire.registerProducer(self, True)
         self._first = self._clock.callLater(self._limits.first_seconds, self._first_over)
         self._conversation = conversation = Deferred.fromCoroutine(self._converse(self))
         conversation.addCallbacks(lambda _: self._ended(True), self._failed)
@@ -315,6 +310,26 @@ class HeadServer(Messages[RequestHead]):
     def hand_over(self) -> tuple[ITransport, bytes]:
         self.authenticated()
         return super().hand_over()
+
+    def pauseProducing(self) -> None:
+        """The peer does not read: no further messages until it does."""
+        self._choked = True
+
+    def resumeProducing(self) -> None:
+        self._choked = False
+        self._pump()
+
+    def stopProducing(self) -> None:
+        """L{connectionLost} follows."""
+
+    def _pump(self) -> None:
+        if self._choked:
+            self._regulate()
+        else:
+            super()._pump()
+
+    def _let_go(self) -> None:
+        self._wire.unregisterProducer()
 
     def _first_over(self) -> None:
         # A conversation that is busy, looking at a password perhaps, may yet say who the client is.

@@ -153,7 +153,8 @@ class _Connecting:
 
     def doWrite(self) -> None:
         self._reactor.removeWriter(self)
-        self.done.callback(self._socket.getsockopt(socket.SOL_SOCKET, socket.SO_ERROR))
+        if not self.done.called:
+            self.done.callback(self._socket.getsockopt(socket.SOL_SOCKET, socket.SO_ERROR))
 
     def connectionLost(self, reason: Failure) -> None:
         """An error event instead of a writable one: the socket knows which."""
@@ -203,7 +204,7 @@ async def connect_guest(
             raise
         if not failed:
             leg = GuestLeg()
-            leg.makeConnection(SocketTransport(connected, leg, name, reactor))
+            leg.makeConnection(SocketTransport(connected, leg, name, reactor))  # type: ignore[no-untyped-call]
             return leg
         connected.close()
         if failed != errno.ECONNREFUSED or reactor.seconds() >= until:

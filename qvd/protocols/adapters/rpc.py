@@ -11,7 +11,7 @@ from twisted.internet.abstract import isIPv6Address
 from twisted.internet.defer import CancelledError, Deferred
 from twisted.internet.defer import TimeoutError as Overdue
 from twisted.internet.endpoints import TCP4ClientEndpoint, TCP6ClientEndpoint
-from twisted.internet.error import ConnectError, DNSLookupError
+from twisted.internet.error import ConnectError, ConnectingCancelledError, DNSLookupError
 from twisted.internet.interfaces import IAddress, IReactorTCP, IReactorTime, IStreamClientEndpoint
 from twisted.internet.protocol import Factory
 from twisted.logger import Logger
@@ -107,7 +107,11 @@ class RemoteGuest:
 
     async def _exchange(self, call: Call) -> Result | RPCError:
         request = encode_call(call, self._guest.secret)
-        wire = cast(ResponseClient, await self._endpoint().connect(_ReplyFactory(self._clock)))
+        try:
+            wire = cast(ResponseClient, await self._endpoint().connect(_ReplyFactory(self._clock)))
+        except ConnectingCancelledError:
+            # To an endpoint this is a failure of its own; to a coroutine, being cancelled is one thing only.
+            raise CancelledError from None
         try:
             wire.send(request)
             response = await wire.receive()

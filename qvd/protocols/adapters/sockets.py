@@ -30,7 +30,8 @@ from twisted.internet.main import CONNECTION_DONE
 from twisted.python.failure import Failure
 from zope.interface import implementer
 
-READ_SIZE = 262144
+READ_BUFFER = memoryview(bytearray(262144))
+"""All plain sockets read into this one: large for bulk, and a small chunk does not pay for it with a large object."""
 HIGH_WATER = 65536
 """Bytes not sent yet that pause the producer. What it has just delivered comes on top."""
 FLUSH_SECONDS = 10.0
@@ -52,6 +53,7 @@ class Phase(Enum):
     OPEN = auto()
     FLUSHING = auto()
     LINGERING = auto()
+    ABORTED = auto()
     GONE = auto()
 
 
@@ -61,6 +63,11 @@ SocketName = tuple[str, int] | tuple[str, int, int, int]
 def to_address(name: SocketName) -> IPv4Address | IPv6Address:
     """A socket's name, as Twisted's value."""
     return IPv4Address("TCP", *name) if len(name) == 2 else IPv6Address("TCP", *name)
+
+
+def failure_of(error: Exception) -> Failure:
+    """The error as C{connectionLost} takes it."""
+    return Failure(error)  # type: ignore[no-untyped-call]
 
 
 @implementer(IReadWriteDescriptor, ITCPTransport, IPushProducer, IConsumer)
@@ -104,17 +111,17 @@ class SocketTransport:
 
     @property
     def disconnecting(self) -> bool:
-        return self._phase in (Phase.FLUSHING, Phase.LINGERING)
+        return self._phase in (Phase.FLUSHING, Phase.LINGERING, Phase.ABORTED)
 
     # Reading
 
-    def doRead(self) -> Exception | None:
+    def doRead(self) -> Exception | None:  # type: ignore[override]  # as in Twisted's own transports
         if self._phase is not Phase.OPEN:
             return self._discard()
-        if self._paused:  # by something that the reactor called in the same round
+        if self._paused:  # by something else that the reactor called in this round
             return None
         try:
-            data = self._socket.recv(READ_SIZE)
+            data = bytes(READ_BUFFER[: self._socket.recv_into(READ_BUFFER)])
         except BlockingIOError:
             return None
         except OSError as error:
@@ -126,14 +133,16 @@ class SocketTransport:
 
     def _discard(self) -> Exception | None:
         """Wait for the peer's end, whatever it still sends before that."""
+        if self._phase is not Phase.LINGERING:
+            return None
         try:
-            size = len(self._socket.recv(READ_SIZE))
+            size = self._socket.recv_into(READ_BUFFER)
         except BlockingIOError:
             return None
         except OSError:
             return CONNECTION_DONE
         self._discarded += size
-        return None if 0 < size and self._discarded <= LINGER_BYTES else CONNECTION_DONE
+        return None if size > 0 and self._discarded <= LINGER_BYTES else CONNECTION_DONE
 
     def pauseProducing(self) -> None:
         self._paused = True
@@ -171,7 +180,9 @@ class SocketTransport:
     def writeSequence(self, data: Iterable[bytes]) -> None:
         self.write(b"".join(data))
 
-    def doWrite(self) -> Exception | None:
+    def doWrite(self) -> Exception | None:  # type: ignore[override]
+        if self._phase not in (Phase.OPEN, Phase.FLUSHING):
+            return None
         while self._unsent and self._broken is None:
             head = self._unsent[0]
             sent = self._transmit(head)
@@ -192,15 +203,18 @@ class SocketTransport:
         return None
 
     def _transmit(self, data: bytes | memoryview) -> int:
-        """Send some bytes, and say how many. An error shows at the next C{doWrite}: a caller of C{write} is never
-        called back from inside."""
+        """Send some bytes, and say how many.
+
+        A peer that takes no more may have left its last bytes here: it is the reading that ends the connection. A
+        subclass that cannot go on after an error sets C{_broken}, for the next C{doWrite}: a caller of C{write} is
+        never called back from inside.
+        """
         try:
             return self._socket.send(data)
         except BlockingIOError:
             return 0
-        except OSError as error:
-            self._broken = ConnectionLost(str(error))
-            return 0
+        except OSError:
+            return len(data)
 
     def registerProducer(self, producer: IProducer, streaming: bool) -> None:
         """Hold a push producer back while much is queued."""
@@ -232,12 +246,12 @@ class SocketTransport:
 
     def abortConnection(self) -> None:
         """Drop what is queued and close. C{connectionLost} comes from the reactor, not from inside this call."""
-        if self._phase is Phase.GONE:
+        if self._phase in (Phase.ABORTED, Phase.GONE):
             return
-        self._phase = Phase.LINGERING
+        self._phase = Phase.ABORTED
         self._reactor.removeReader(self)
         self._reactor.removeWriter(self)
-        self._set_timer(0, lambda: self.connectionLost(Failure(ConnectionAborted())))
+        self._set_timer(0, lambda: self.connectionLost(failure_of(ConnectionAborted())))
 
     def connectionLost(self, reason: Failure) -> None:
         """Called by the reactor, or by a timer."""
@@ -267,7 +281,7 @@ class SocketTransport:
         except OSError:  # the peer was faster
             pass
         self._phase = Phase.LINGERING
-        self._set_timer(LINGER_SECONDS, lambda: self.connectionLost(Failure(CONNECTION_DONE)))
+        self._set_timer(LINGER_SECONDS, lambda: self.connectionLost(failure_of(CONNECTION_DONE)))
         self._reactor.addReader(self)
 
     def _farewell(self) -> bool:

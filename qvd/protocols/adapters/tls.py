@@ -15,24 +15,26 @@ from collections import Counter
 from pathlib import Path
 
 from attrs import frozen
+from cryptography.exceptions import UnsupportedAlgorithm
+from cryptography.hazmat.primitives.serialization import load_pem_private_key
 from OpenSSL import SSL
-from twisted.internet.address import IPv4Address, IPv6Address
 from twisted.internet.error import ConnectionLost
-from twisted.internet.interfaces import IAddress, IListeningPort, IProtocolFactory, ITransport
+from twisted.internet.interfaces import IAddress, IListeningPort, IProtocolFactory
 from twisted.internet.main import CONNECTION_DONE
-from twisted.internet.protocol import Factory, Protocol, connectionDone
+from twisted.internet.protocol import Protocol, connectionDone
 from twisted.internet.tcp import Port
 from twisted.logger import Logger
 from twisted.python.failure import Failure
+from zope.interface import implementer
 
 from qvd.model.errors import SettingsError
-from qvd.protocols.adapters.sockets import ISocketReactor, Phase, SocketName, SocketTransport
+from qvd.protocols.adapters.sockets import ISocketReactor, Phase, SocketName, SocketTransport, failure_of
 
 CIPHERS = b"ECDHE+AESGCM:ECDHE+CHACHA20"
 """For TLS 1.2: what each client of the last ten years has, and nothing without forward secrecy."""
 RECORD = 16384
 """Most bytes in a TLS record. A read of so many leaves nothing inside OpenSSL, where epoll would not see it."""
-RECORDS_PER_READ = 4
+RECORDS_PER_READ = 16
 PARTIAL_WRITE = 1
 """SSL_MODE_ENABLE_PARTIAL_WRITE, which pyOpenSSL sets and does not name: one record per call."""
 PLAIN_HTTP_REASONS = ("http request", "https proxy request")
@@ -52,36 +54,39 @@ def make_server_context(cert_file: str | Path, key_file: str | Path) -> SSL.Cont
     @param key_file: PEM: its private key, without a passphrase, readable by its owner only.
     @raise SettingsError: a file is missing or wrong, or they do not belong together; the text names it.
     """
-    _check_private(key_file)
     context = SSL.Context(SSL.TLS_SERVER_METHOD)
     context.set_min_proto_version(SSL.TLS1_2_VERSION)
-    context.set_options(SSL.OP_NO_RENEGOTIATION | SSL.OP_NO_COMPRESSION | SSL.OP_CIPHER_SERVER_PREFERENCE)
+    context.set_options(SSL.OP_NO_RENEGOTIATION)  # type: ignore[attr-defined]  # unknown to the type stubs
+    context.set_options(SSL.OP_NO_COMPRESSION | SSL.OP_CIPHER_SERVER_PREFERENCE)
     context.set_cipher_list(CIPHERS)
     context.set_mode(SSL.MODE_RELEASE_BUFFERS)
     context.clear_mode(PARTIAL_WRITE)
-    # Tickets keep sessions at the client; without an id context a client that offers one is turned away.
+    # Tickets keep sessions at the client. A context that asked for client certificates would not resume without an id.
     context.set_session_cache_mode(SSL.SESS_CACHE_OFF)
     context.set_session_id(b"qvd-l7r")
-    context.set_passwd_cb(lambda size, verify, data: b"")  # instead of a question on the terminal
     try:
         context.use_certificate_chain_file(str(cert_file))
     except SSL.Error as error:
         raise SettingsError(f"{cert_file}: not a certificate in PEM ({reason_of(error)})") from error
     try:
-        context.use_privatekey_file(str(key_file))
+        key = load_pem_private_key(_read_private(key_file), password=None)
+        context.use_privatekey(key)  # type: ignore[arg-type]  # the type stubs know only pyOpenSSL's own keys
         context.check_privatekey()
-    except SSL.Error as error:
-        raise SettingsError(f"{key_file}: not the private key of {cert_file} ({reason_of(error)})") from error
+    except (SSL.Error, ValueError, TypeError, UnsupportedAlgorithm) as error:
+        reason = reason_of(error) if isinstance(error, SSL.Error) else "no private key in PEM without passphrase"
+        raise SettingsError(f"{key_file}: not the private key of {cert_file}: {reason}") from error
     return context
 
 
-def _check_private(key_file: str | Path) -> None:
+def _read_private(key_file: str | Path) -> bytes:
+    """The file's content, if nobody but its owner can read it."""
     try:
-        mode = os.stat(key_file).st_mode
+        with open(key_file, "rb") as file:
+            if os.fstat(file.fileno()).st_mode & (stat.S_IRWXG | stat.S_IRWXO):
+                raise SettingsError(f"{key_file}: others than its owner may use this private key; run chmod 600 on it")
+            return file.read()
     except OSError as error:
         raise SettingsError(f"{key_file}: {error.strerror}") from error
-    if mode & (stat.S_IRWXG | stat.S_IRWXO):
-        raise SettingsError(f"{key_file}: others than its owner may use this private key; run chmod 600 on it")
 
 
 def reason_of(error: SSL.Error) -> str:
@@ -146,7 +151,7 @@ class TLSTransport(SocketTransport):
 
     def start_handshake(self, seconds: float) -> None:
         failed = HandshakeFailed(f"not done in {seconds:g} s")
-        self._set_timer(seconds, lambda: self.connectionLost(Failure(failed)))
+        self._set_timer(seconds, lambda: self.connectionLost(failure_of(failed)))
         self.resumeProducing()
 
     def doRead(self) -> Exception | None:
@@ -157,7 +162,16 @@ class TLSTransport(SocketTransport):
         if self._paused:
             return None
         chunks: list[bytes] = []
-        verdict: Exception | None = None
+        verdict = self._read_records(chunks)
+        if chunks:
+            self.protocol.dataReceived(chunks[0] if len(chunks) == 1 else b"".join(chunks))
+        return verdict
+
+    def _read_records(self, chunks: list[bytes]) -> Exception | None:
+        """Add what is there, up to a limit; a short record is likely to be the last one for now.
+
+        @return: why there will be no more.
+        """
         try:
             while len(chunks) < RECORDS_PER_READ:
                 chunks.append(self._tls.recv(RECORD))
@@ -166,10 +180,10 @@ class TLSTransport(SocketTransport):
         except (SSL.WantReadError, SSL.WantWriteError):
             pass
         except SSL.Error as error:
-            verdict = _ended(error)
-        if chunks:
-            self.protocol.dataReceived(chunks[0] if len(chunks) == 1 else b"".join(chunks))
-        return verdict
+            if not isinstance(error, SSL.ZeroReturnError) and error.args != (-1, "Unexpected EOF"):
+                return ConnectionLost(reason_of(error))
+            return CONNECTION_DONE
+        return None
 
     def doWrite(self) -> Exception | None:
         if self._newcomer is not None and self._phase is Phase.OPEN:
@@ -200,7 +214,7 @@ class TLSTransport(SocketTransport):
         self._newcomer = None
         self._clear_timer()
         self._reactor.removeWriter(self)
-        newcomer.handshake_completed(self)
+        newcomer.handshake_completed()
         return None
 
     def _answer_plain_http(self, newcomer: Newcomer) -> None:
@@ -233,29 +247,25 @@ class TLSTransport(SocketTransport):
         return True
 
 
-def _ended(error: SSL.Error) -> Exception:
-    if isinstance(error, SSL.ZeroReturnError) or error.args == (-1, "Unexpected EOF"):
-        return CONNECTION_DONE
-    return ConnectionLost(reason_of(error))
-
-
 class Newcomer(Protocol):
     """Stands where the client's protocol will be, until there is TLS."""
 
     log = Logger()
 
-    def __init__(self, listener: TLSListenerFactory, peer: IPv4Address | IPv6Address) -> None:
-        self.listener = listener
-        self._peer = peer
+    transport: TLSTransport
 
-    def makeConnection(self, transport: ITransport) -> None:
-        assert isinstance(transport, TLSTransport)
+    def __init__(self, listener: TLSListenerFactory) -> None:
+        self.listener = listener
+
+    def makeConnection(self, transport: TLSTransport) -> None:
+        self.transport = transport
         self.listener.enter(transport)
         transport.start_handshake(self.listener.limits.handshake_seconds)
 
-    def handshake_completed(self, transport: TLSTransport) -> None:
+    def handshake_completed(self) -> None:
         """Let the real protocol have it."""
-        protocol = self.listener.inner.buildProtocol(self._peer)
+        transport = self.transport
+        protocol = self.listener.inner.buildProtocol(transport.getPeer())
         if protocol is None:
             transport.loseConnection()
             return
@@ -263,24 +273,26 @@ class Newcomer(Protocol):
         protocol.makeConnection(transport)
 
     def refused(self, reason: str) -> None:
-        self.log.info("{host}:{port}: no TLS: {reason}", host=self._peer.host, port=self._peer.port, reason=reason)
+        peer = self.transport.getPeer()
+        self.log.info("{host}:{port}: no TLS: {reason}", host=peer.host, port=peer.port, reason=reason)
 
     def connectionLost(self, reason: Failure = connectionDone) -> None:
         error = reason.value
         if isinstance(error, HandshakeFailed) and error.noteworthy:
             self.refused(error.reason)
         else:
-            self.log.debug("{host}:{port}: gone before TLS", host=self._peer.host, port=self._peer.port)
+            peer = self.transport.getPeer()
+            self.log.debug("{host}:{port}: gone before TLS", host=peer.host, port=peer.port)
 
 
-class TLSListenerFactory(Factory):
+@implementer(IProtocolFactory)
+class TLSListenerFactory:
     """Lets clients in, up to the limits, and makes the inner factory's protocols once a client has TLS.
 
     @ivar context: for new connections; may be replaced when the certificate is renewed.
     """
 
     log = Logger()
-    noisy = False
 
     def __init__(self, context: SSL.Context, inner: IProtocolFactory, limits: TLSLimits) -> None:
         self.context = context
@@ -288,25 +300,24 @@ class TLSListenerFactory(Factory):
         self.limits = limits
         self._transports: set[TLSTransport] = set()
         self._addresses: Counter[str] = Counter()
-        self._full = False
+        self._refusing = False
 
-    def startFactory(self) -> None:
+    def doStart(self) -> None:
         self.inner.doStart()
 
-    def stopFactory(self) -> None:
+    def doStop(self) -> None:
         self.inner.doStop()
 
-    def buildProtocol(self, addr: IAddress) -> Newcomer | None:
-        assert isinstance(addr, IPv4Address | IPv6Address)
-        limits = self.limits
-        full = len(self._transports) >= limits.connections
-        if full or self._addresses[addr.host] >= limits.connections_per_address:
-            if not self._full:  # one line, and not one for each of a flood
-                self.log.info("{host}: refused: {what}", host=addr.host, what="full" if full else "too many from there")
-            self._full = True
-            return None
-        self._full = False
-        return Newcomer(self, addr)
+    def buildProtocol(self, addr: IAddress | None) -> Newcomer | None:
+        host = str(getattr(addr, "host", addr))
+        full = len(self._transports) >= self.limits.connections
+        if not full and self._addresses[host] < self.limits.connections_per_address:
+            self._refusing = False
+            return Newcomer(self)
+        if not self._refusing:  # one line, and not one for each of a flood
+            self.log.info("{host}: refused: {what}", host=host, what="full" if full else "too many from there")
+        self._refusing = True
+        return None
 
     def enter(self, transport: TLSTransport) -> None:
         self._transports.add(transport)
