@@ -179,6 +179,7 @@ class Link(txpostgres.Connection):  # type: ignore[misc]
         self._busy = True
         try:
             cursor: _Cursor = await self._abortable(self.cursor().execute(sql, parameters or None))
+            self._look_for_notifies()
             return cursor
         except psycopg2.Error as error:
             if self._dead or self._connection.closed or (error.pgcode or "").startswith(PARTING):
@@ -246,6 +247,12 @@ class Link(txpostgres.Connection):  # type: ignore[misc]
         # While connecting, libpq may have another address to try.
         if self._opened:
             self.discard("the connection was cut")
+
+    def _look_for_notifies(self) -> None:
+        """A notification read together with an answer stays in libpq's buffer until it is asked again."""
+        if self._heard is not None and not self._dead:
+            self._connection.poll()
+            self.checkForNotifies()
 
     def checkForNotifies(self) -> None:
         notifies = self._connection.notifies

@@ -49,6 +49,7 @@ class Bells:
         self._rng = rng
         self._rings: dict[str, list[Ring]] = {}
         self._subscribed: set[str] = set()
+        self._running = False
         self._life: Deferred[None] | None = None
         self._nap: Deferred[bool] | None = None
         self._timer: IDelayedCall | None = None
@@ -63,13 +64,14 @@ class Bells:
 
     def start(self) -> None:
         """Begin to connect."""
+        self._running = True
         self._life = Deferred.fromCoroutine(self._stay_connected())
         self._life.addErrback(self._ended)
 
     async def stop(self) -> None:
         """Close the connection. Nothing rings any more."""
         life, self._life = self._life, None
-        self._available = False
+        self._running = self._available = False
         if life is not None:
             life.cancel()
 
@@ -103,7 +105,8 @@ class Bells:
 
     async def _stay_connected(self) -> None:
         delays = back_off(self._rng)
-        while True:
+        # Listeners are rung from inside of here, and may call stop: a running coroutine can not be cancelled.
+        while self._running:
             self._subscribed.clear()
             link = Link(self._reactor, self._lost, self._heard)
             try:
@@ -121,7 +124,7 @@ class Bells:
 
     async def _attend(self, link: Link) -> None:
         """Keep subscribed and alive, until the link is dead."""
-        while not link.dead:
+        while self._running and not link.dead:
             if await self._rest():
                 await within(self._reactor, DEADLINE, Deferred.fromCoroutine(link.run("SELECT 1")))
             else:
@@ -183,8 +186,8 @@ class Bells:
 
     def _heard(self, channel: str, payload: str) -> None:
         for ring in tuple(self._rings.get(channel, ())):
-            # One that was rung before may have ended this one. Whatever one does wrong, the others are rung.
-            if ring in self._rings.get(channel, ()):
+            # One that was rung before may have ended this one, or all. Whatever one does wrong, the others are rung.
+            if self._running and ring in self._rings.get(channel, ()):
                 maybeDeferred(ring, payload).addErrback(self._rang_badly, channel)
 
     def _rang_badly(self, failure: Failure, channel: str) -> None:

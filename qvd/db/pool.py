@@ -133,6 +133,8 @@ class Pool:
         for link in list(self._links):
             link.discard("the pool is stopped")
         self._refuse_waiting()
+        if self._first is not None and not self._first.called:
+            self._first.errback(unavailable())
 
     async def fetch(self, sql: str, parameters: Parameters = ()) -> Sequence[Row]:
         return await self._use(lambda link: link.fetch(sql, parameters))
@@ -205,8 +207,11 @@ class Pool:
 
     async def _open_until_full(self) -> None:
         """One attempt at a time, so that a server that comes back is not run over."""
+        # A transaction that loses its connection begins this: what follows is not inside of it.
+        _inside.set(None)
         delays = back_off(self._rng)
-        while len(self._links) < self._size:
+        # Callers run inside of C{_connected}, and may stop the pool: a running coroutine can not be cancelled.
+        while self._running and len(self._links) < self._size:
             link = Link(self._reactor, self._lost)
             try:
                 await link.open(self._address)

@@ -25,9 +25,11 @@ class Sessions:
 
     async def claim(self, spec: SessionSpec) -> SessionId | None:
         async def work(tx: ITransaction) -> SessionId | None:
+            # Lock first, look then: a statement that waited for the lock still sees the sessions of before it.
+            await tx.fetch("SELECT 1 FROM vm_runtimes WHERE vm_id = %s FOR UPDATE", (spec.vm_id,))
             before = await tx.fetch_one(
-                "SELECT s.id::text, s.host_id FROM vm_runtimes r LEFT JOIN sessions s ON s.id = r.session_id"
-                " AND s.ended_at IS NULL WHERE r.vm_id = %s FOR UPDATE OF r",
+                "SELECT s.id::text, s.host_id FROM vm_runtimes r JOIN sessions s ON s.id = r.session_id"
+                " WHERE r.vm_id = %s AND s.ended_at IS NULL",
                 (spec.vm_id,),
             )
             await tx.execute(
@@ -44,7 +46,7 @@ class Sessions:
                 ),
             )
             await tx.execute("UPDATE vm_runtimes SET session_id = %s WHERE vm_id = %s", (spec.session_id, spec.vm_id))
-            if before is None or before["id"] is None:
+            if before is None:
                 return None
             await tx.fetch("SELECT pg_notify('qvd_session_on_host_' || %s::text, '')", (before["host_id"],))
             return SessionId(before["id"])

@@ -48,8 +48,10 @@ class Users:
         )
         return row is None or bool(row["blocked"])
 
-    async def rehash(self, user_id: UserId, password: str) -> None:
-        await self.db.execute("UPDATE users SET password = %s WHERE id = %s", (password, user_id))
+    async def rehash(self, user_id: UserId, old: Secret, new: str) -> None:
+        await self.db.execute(
+            "UPDATE users SET password = %s WHERE id = %s AND password = %s", (new, user_id, old.reveal())
+        )
 
     async def redeem(self, token_hash: bytes) -> TokenUse | None:
         # One statement: of two clients with one single-use token only one gets a row back.

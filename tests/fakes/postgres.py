@@ -49,7 +49,7 @@ class RealPostgres:
         return self._server.port
 
     def start(self) -> None:
-        """Start it; no effect when it runs."""
+        """Start it; no effect when it runs. In the main thread, since the server ends with the thread."""
         self._server.start()
 
     def stop(self, mode: str = "fast") -> None:

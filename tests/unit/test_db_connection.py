@@ -1,0 +1,85 @@
+"""L{qvd.db.connection}: what needs no server."""
+
+from __future__ import annotations
+
+from itertools import islice
+from random import Random
+from typing import Any
+
+import psycopg2
+import pytest
+from psycopg2.extensions import parse_dsn
+from twisted.internet.defer import CancelledError, Deferred
+from twisted.internet.task import Clock
+
+from qvd.db.connection import FIRST_BACK_OFF, LONGEST_BACK_OFF, Address, back_off, reason_of, within
+from qvd.model.errors import DatabaseUnavailable
+from qvd.model.secret import Secret
+
+
+def outcome(limited: Deferred[Any]) -> list[Any]:
+    """Holds the result, or the exception, once there is one."""
+    found: list[Any] = []
+    limited.addCallbacks(found.append, lambda failure: found.append(failure.value))
+    return found
+
+
+def test_in_time() -> None:
+    clock, operation = Clock(), Deferred[int]()
+    found = outcome(within(clock, 5, operation))
+    operation.callback(1)
+    assert found == [1]
+    assert clock.getDelayedCalls() == []
+
+
+def test_late() -> None:
+    clock = Clock()
+    found = outcome(within(clock, 5, Deferred[int]()))
+    clock.advance(4.9)
+    assert found == []
+    clock.advance(0.1)
+    assert isinstance(found[0], DatabaseUnavailable)
+    assert "within 5 s" in found[0].text
+    assert found[0].retry_after == 5
+
+
+def test_cancelled_by_the_caller() -> None:
+    clock = Clock()
+    limited = within(clock, 5, Deferred[int]())
+    found = outcome(limited)
+    limited.cancel()
+    assert isinstance(found[0], CancelledError)
+    assert clock.getDelayedCalls() == []
+
+
+def test_other_errors_pass() -> None:
+    clock = Clock()
+    found = outcome(within(clock, 5, Deferred[int](lambda operation: operation.errback(ValueError("own")))))
+    clock.advance(5)
+    assert isinstance(found[0], ValueError)
+
+
+def test_back_off() -> None:
+    delays = list(islice(back_off(Random(1)), 20))
+    assert all(FIRST_BACK_OFF / 2 <= delay <= LONGEST_BACK_OFF for delay in delays)
+    assert delays[0] <= FIRST_BACK_OFF
+    assert delays[-1] >= LONGEST_BACK_OFF / 2
+    assert delays != list(islice(back_off(Random(2)), 20))
+
+
+def test_address() -> None:
+    text = Address("postgresql://alice:pw@10.0.0.1/qvd?connect_timeout=1", 8, "qvd")
+    parts = Address({"host": "/run/pg", "user": "alice", "password": Secret("pw")}, 7.5, "qvd")
+    assert parse_dsn(text.dsn.reveal())["host"] == "10.0.0.1"
+    assert parse_dsn(parts.dsn.reveal())["password"] == "pw"
+    assert parse_dsn(parts.dsn.reveal())["application_name"] == "qvd"
+    assert text.set_up == {"longest": "10000"}
+    assert parts.set_up == {"longest": "9500"}
+    assert "pw" not in repr(vars(text)) + repr(vars(parts))
+    with pytest.raises(psycopg2.ProgrammingError):
+        Address("nonsense", 1, "qvd")
+
+
+def test_reason_of() -> None:
+    assert reason_of(psycopg2.OperationalError("refused\n\tIs the server running?\n")) == "refused"
+    assert reason_of(psycopg2.InterfaceError()) == "InterfaceError"
