@@ -198,6 +198,8 @@ class LocalAuthenticator:
     async def _renew(self, user: User, password: Secret) -> None:
         """Store a hash with today's parameters. The login is right even where that cannot be done now."""
         try:
-            await self.users.rehash(user.user_id, await self.hasher.hash(password.reveal()))
+            new = await self.hasher.hash(password.reveal())
+            if user.password is not None:
+                await self.users.rehash(user.user_id, user.password, new)
         except Unavailable as error:
             self.log.warn("user {user_id}: password not rehashed: {reason}", user_id=user.user_id, reason=error.text)
