@@ -11,17 +11,16 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 
 from attrs import evolve
-from twisted.internet.defer import DeferredList
 from twisted.internet.interfaces import IReactorTime
 from twisted.logger import Logger
 
 from qvd.hkd.periodic import Periodic, observe
 from qvd.hkd.runner import Ports, Runner
 from qvd.interfaces import IBells
-from qvd.model.errors import NotFound, OwnershipLost
+from qvd.model.errors import DatabaseUnavailable, NotFound, OwnershipLost
 from qvd.model.ids import VMId
 from qvd.model.records import VM, Desired, Domain, Lease
-from qvd.model.recovery import Plan, judge
+from qvd.model.recovery import INTERRUPTED, Plan, judge
 from qvd.model.secret import Secret
 from qvd.model.vm import Event, Step, VMState
 from qvd.protocols.channels import vm_on_host
@@ -51,6 +50,8 @@ class Fleet:
         self._new_secret = new_secret
         self._runners: dict[VMId, Runner] = {}
         self._found: Sequence[Runner | None] = ()
+        self._doubtful: set[VMId] = set()
+        self._lost = False
         self._answered: set[VMId] = set()
         self._looks = Periodic(clock, look_seconds, self._look, "looking for orders")
         self._ends: list[Callable[[], None]] = []
@@ -86,13 +87,13 @@ class Fleet:
         self._ends.append(self._ports.driver.watch(self._exited))
         for runner in self._found:
             if runner is not None:
-                self._runners[runner.vm_id] = runner
-                runner.start()
+                self._carry(runner)
         self._ends.append(self._bells.listen(vm_on_host(self._lease.host_id), lambda _: self._looks.now()))
         self._looks.start()
 
     def lose(self, reason: str) -> None:
         """The lease is over: end every VM at once, without touching its row."""
+        self._lost = True
         for runner in list(self._runners.values()):
             runner.tell(Event.LOST, reason)
 
@@ -104,7 +105,8 @@ class Fleet:
     async def idle(self) -> None:
         """Return when no VM is left."""
         while self._runners:
-            await DeferredList([observe(runner.done) for runner in self._runners.values()])
+            for runner in list(self._runners.values()):
+                await observe(runner.done)
 
     async def stop_orders(self) -> None:
         """Take up no order any more."""
@@ -116,6 +118,8 @@ class Fleet:
         for end in self._ends:
             end()
         self._ends.clear()
+        for runner in list(self._runners.values()):
+            runner.leave()
 
     @property
     def running(self) -> Sequence[VMId]:
@@ -129,22 +133,52 @@ class Fleet:
             await self._ports.ownership.seen(self._lease, sorted(answered))
 
     async def _look(self) -> None:
+        if self._doubtful:
+            await self._find_orphans()
         for vm in await self._ports.ownership.pending(self._lease):
-            await self._take_up(vm)
+            try:
+                await self._take_up(vm)
+            except DatabaseUnavailable:
+                # Whether it was written is unknown.
+                self._doubtful.add(vm.vm_id)
+                raise
+
+    async def _find_orphans(self) -> None:
+        """VMs that were claimed by a statement whose answer was lost: nobody carries them."""
+        for vm in await self._ports.ownership.bound(self._lease):
+            mine = vm.epoch == self._lease.epoch and vm.state is not VMState.STOPPED
+            if vm.vm_id in self._doubtful and mine and vm.vm_id not in self._runners:
+                self.log.warn("VM {vm_id}: its start was interrupted", vm_id=vm.vm_id)
+                self._carry(Runner(vm.vm_id, self._lease, self._ports, Step.KILL, error=INTERRUPTED, stored=vm.state))
+        self._doubtful.clear()
+
+    def _carry(self, runner: Runner) -> None:
+        self._runners[runner.vm_id] = runner
+        runner.start()
 
     async def _take_up(self, vm: VM) -> None:
         """One order: the wanted state against what is."""
         runner = self._runners.get(vm.vm_id)
         match vm.desired:
             case Desired.STOPPED:
-                if await self._ports.ownership.acknowledge(self._lease, vm.vm_id, vm.generation) and runner:
-                    runner.tell(Event.STOP, "ordered")
+                await self._stop(vm, runner)
             case Desired.RUNNING if vm.state is VMState.STOPPED and runner is None:
                 await self._claim(vm)
-            case Desired.RUNNING if vm.state in (VMState.STARTING, VMState.RUNNING):
+            case Desired.RUNNING if runner is not None and not runner.going_down:
                 await self._ports.ownership.acknowledge(self._lease, vm.vm_id, vm.generation)
             case Desired.RUNNING:
                 pass  # going down: the order is taken up once the VM is released
+
+    async def _stop(self, vm: VM, runner: Runner | None) -> None:
+        try:
+            wanted = await self._ports.ownership.acknowledge(self._lease, vm.vm_id, vm.generation)
+        except DatabaseUnavailable:
+            # If it was written, nobody will order the stop again.
+            if runner is not None:
+                runner.tell(Event.STOP, "ordered")
+            raise
+        if wanted and runner is not None:
+            runner.tell(Event.STOP, "ordered")
 
     async def _claim(self, vm: VM) -> None:
         try:
@@ -153,17 +187,16 @@ class Fleet:
             self.log.warn("VM {vm_id}: {reason}", vm_id=vm.vm_id, reason=error.text)
             await self._ports.ownership.refuse(self._lease, vm.vm_id, vm.generation, error.text)
             return
-        if spec is not None:
+        if spec is not None and not self._lost:
             self.log.info("VM {vm_id}: start claimed", vm_id=vm.vm_id)
-            runner = self._runners[vm.vm_id] = Runner(vm.vm_id, self._lease, self._ports, Step.PREPARE, spec=spec)
-            runner.start()
+            self._carry(Runner(vm.vm_id, self._lease, self._ports, Step.PREPARE, spec=spec))
 
     def _exited(self, vm_id: VMId) -> None:
         if vm_id in self._runners:
             self._runners[vm_id].tell(Event.DOMAIN_EXITED)
 
     def _forget(self, vm_id: VMId) -> None:
-        del self._runners[vm_id]
+        self._runners.pop(vm_id, None)
         self._looks.now()
 
     def _saw(self, vm_id: VMId) -> None:

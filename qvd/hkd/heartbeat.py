@@ -75,8 +75,8 @@ class Heartbeat:
 
     async def stop(self) -> None:
         """Give no sign of life any more; the lease runs out by itself."""
-        self._clear_fence()
         await self._beats.stop()
+        self._clear_fence()
 
     def lease(self) -> Lease:
         if self._lease is None:

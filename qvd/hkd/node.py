@@ -71,6 +71,7 @@ class Node(Service):
         self._check = check
         self._ready = ready
         self._tenure: Tenure | None = None
+        self._lost: Tenure | None = None
         self._life: Deferred[None] | None = None
         self._serving = False
 
@@ -103,8 +104,9 @@ class Node(Service):
                 self._ready()
             reason = await tenure.over
             self.log.error("starting anew: {reason}", reason=reason)
-            self._tenure = None
+            self._tenure, self._lost = None, tenure
             await tenure.abandon()
+            self._lost = None
 
     async def _begin(self) -> Tenure:
         async def attempt() -> Tenure:
@@ -136,8 +138,20 @@ class Node(Service):
         if self._life is not None:
             self._life.cancel()
         for part in reversed(self._above):
-            await part.stop()
+            await self._stop_part(part)
+        if self._lost is not None:
+            # Whoever takes its VMs over relies on their being gone.
+            await self._lost.abandon()
         if self._tenure is not None:
             await self._tenure.close(self._times.stop_vms)
         for part in reversed(self._below):
+            await self._stop_part(part)
+
+    async def _stop_part(self, part: Part) -> None:
+        """One that cannot be stopped does not keep the others running."""
+        try:
             await part.stop()
+        except CancelledError:
+            raise
+        except Exception:  # noqa: BLE001
+            self.log.failure("a part of the node did not stop")

@@ -53,7 +53,7 @@ class Deadlines:
     """Seconds for each part of a VM's life.
 
     @ivar start: from the order to a running guest, over all its steps.
-    @ivar retry: before a VM that cannot be ended is killed again.
+    @ivar retry: before a VM that cannot be ended is killed again, or a release that came to nothing is repeated.
     """
 
     start: float
@@ -75,9 +75,9 @@ class Deadlines:
                 return 2 * self.kill
             case Step.CLEAN | Step.CLEAN_LOST:
                 return self.clean
-            case Step.STUCK | Step.STUCK_LOST:
+            case Step.STUCK | Step.STUCK_LOST | Step.RELEASE:
                 return self.retry
-            case Step.RUNNING | Step.RELEASE | Step.RELEASED | Step.GONE:
+            case Step.RUNNING | Step.RELEASED | Step.GONE:
                 return None
 
 
@@ -145,17 +145,42 @@ class Runner:
         self._effect: Deferred[None] | None = None
         self._timer: IDelayedCall | None = None
         self._progress_at: float | None = None
+        self._life: Deferred[None] | None = None
+        self._saving: Deferred[None] | None = None
 
     def start(self) -> None:
         """Act on the first step."""
-        d = Deferred.fromCoroutine(self._run())
-        d.addErrback(lambda failure: self.log.failure("VM {vm_id}: runner failed", failure, vm_id=self.vm_id))
-        d.addBoth(lambda _: self.done.callback(None))
+        self._life = Deferred.fromCoroutine(self._run())
+        self._life.addErrback(self._died)
+        self._life.addCallback(lambda _: self._over())
+
+    def _died(self, failure: Failure) -> None:
+        if not isinstance(failure.value, CancelledError):
+            self.log.failure("VM {vm_id}: runner failed", failure, vm_id=self.vm_id)
+
+    def _over(self) -> None:
+        self._abandon()
+        self._ports.forget(self.vm_id)
+        self.done.callback(None)
+
+    def leave(self) -> None:
+        """Let go of the VM as it is: the daemon ends, and its successor adopts it."""
+        if self._life is not None:
+            self._life.cancel()
+
+    @property
+    def going_down(self) -> bool:
+        """A stop is under way, or waits for the boot to be over."""
+        waiting = {happening.event for happening in self._inbox} | set(self.position.postponed)
+        return self.position.step not in PROMISED or bool(waiting & {Event.STOP, Event.LOST})
 
     def tell(self, event: Event, text: str | None = None, turn: int | None = None) -> None:
         """Something happened to the VM."""
         if event is Event.LOST:
             self._lost = True
+            if self._saving is not None:
+                # What it would write is nobody's business any more, and a mute database must not delay the kill.
+                self._saving.cancel()
         self._inbox.append(Happening(event, text, turn))
         if self._bell is not None:
             bell, self._bell = self._bell, None
@@ -169,7 +194,6 @@ class Runner:
                 self._bell = Deferred()
                 await self._bell
             await self._take(self._inbox.popleft())
-        self._ports.forget(self.vm_id)
 
     async def _take(self, happening: Happening) -> None:
         if happening.turn not in (None, self.position.turn):
@@ -216,14 +240,27 @@ class Runner:
         change = Change(STATE[new], new.value, DETAIL[new], self._guest, self._error)
         while not self._lost:
             try:
-                await self._ports.ownership.save(self._lease, self.vm_id, expected, change)
+                await self._write(self._ports.ownership.save(self._lease, self.vm_id, expected, change))
                 return True
             except OwnershipLost as error:
                 self.tell(Event.LOST, error.text)
-                return False
+            except CancelledError:
+                if not self._lost:
+                    raise
             except DatabaseUnavailable:
                 await deferLater(self._ports.clock, STORE_RETRY)
+            except Exception:  # noqa: BLE001 - without this write nobody could end the VM in order: try on
+                self.log.failure("VM {vm_id}: state not written", vm_id=self.vm_id)
+                await deferLater(self._ports.clock, STORE_RETRY)
         return False
+
+    async def _write(self, write: Coroutine[Any, Any, None]) -> None:
+        """One that the loss of the VM cuts short."""
+        self._saving = Deferred.fromCoroutine(write)
+        try:
+            await self._saving
+        finally:
+            self._saving = None
 
     def _abandon(self) -> None:
         """Leave a step: its effect and its timer have no say any more."""

@@ -39,8 +39,9 @@ class SessionWatch:
         self._looks.start()
 
     async def stop(self) -> None:
-        if self._end is not None:
-            self._end()
+        end, self._end = self._end, None
+        if end is not None:
+            end()
         await self._looks.stop()
 
     async def _look(self) -> None:

@@ -103,8 +103,9 @@ class Tenure:
     async def abandon(self) -> None:
         """After the loss: wait until every VM of this epoch is gone."""
         await self._watch.stop()
-        await self.fleet.stop()
+        await self.fleet.stop_orders()
         await self.fleet.idle()
+        await self.fleet.stop()
         await self._heartbeat.stop()
 
     async def close(self, stop_vms: bool) -> None:

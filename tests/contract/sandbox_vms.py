@@ -8,7 +8,7 @@ import subprocess
 import sys
 from pathlib import Path
 
-from attrs import evolve
+from twisted.internet import reactor
 from twisted.internet.defer import Deferred
 from twisted.python.failure import Failure
 
@@ -34,8 +34,8 @@ PROGRAMS = ("sh", "cat", "ls", "sleep", "id", "setpriv")
 
 def layout(base: Path) -> SandboxLayout:
     """@param base: the test's own folder."""
-    folders = [base / name for name in ("run", "images", "homes", "overlays")]
-    return SandboxLayout(*folders, UID_BASE, True, None, host_python(), ("sh", "-c", GUEST))
+    run, images, homes, overlays = (base / name for name in ("run", "images", "homes", "overlays"))
+    return SandboxLayout(run, images, homes, overlays, UID_BASE, True, None, host_python(), ("sh", "-c", GUEST))
 
 
 def spec(vm_id: int, name: str, image: str = "") -> VMSpec:
@@ -45,9 +45,8 @@ def spec(vm_id: int, name: str, image: str = "") -> VMSpec:
     )
 
 
-def driver_of(reactor: object, base: Path, command: tuple[str, ...] | None = None) -> SandboxDriver:
-    chosen = layout(base)
-    return SandboxDriver(reactor, chosen if command is None else evolve(chosen, command=command))  # type: ignore[arg-type]
+def driver_of(chosen: SandboxLayout) -> SandboxDriver:
+    return SandboxDriver(reactor, chosen)  # type: ignore[arg-type]
 
 
 def make_image(folder: Path) -> None:
@@ -65,26 +64,32 @@ def make_image(folder: Path) -> None:
             target.parent.mkdir(parents=True, exist_ok=True)
             shutil.copy(library, target)
     (folder / "bin").symlink_to("usr/bin")
-    (folder / "etc/passwd").write_text("root:x:0:0:root:/root:/bin/sh\ndaemon:x:1:1::/:/bin/sh\njoe:x:1000:1000::/:/bin/sh\n")
+    (folder / "etc/passwd").write_text(
+        "root:x:0:0:root:/root:/bin/sh\ndaemon:x:1:1::/:/bin/sh\njoe:x:1000:1000::/:/bin/sh\n"
+    )
     (folder / "etc/motd").write_text("as delivered\n")
+
+
+def say(text: str) -> None:
+    sys.stdout.write(f"{text}\n")
+    sys.stdout.flush()
 
 
 def boot_and_die(base: str, vm_id: str, name: str) -> None:
     """A daemon that starts a VM and says so; whoever runs it ends it with KILL."""
-    from twisted.internet import reactor
 
     async def boot() -> None:
-        driver = driver_of(reactor, Path(base))
+        driver = driver_of(layout(Path(base)))
         order = spec(int(vm_id), name)
         await driver.prepare(order, lambda text: None)
         await driver.start(order)
-        print("started", flush=True)
+        say("started")
 
     def failed(failure: Failure) -> None:
-        print(failure.getErrorMessage(), flush=True)
+        say(failure.getErrorMessage())
 
-    reactor.callWhenRunning(lambda: Deferred.fromCoroutine(boot()).addErrback(failed))  # type: ignore[attr-defined]
-    reactor.run()  # type: ignore[attr-defined]
+    reactor.callWhenRunning(lambda: Deferred.fromCoroutine(boot()).addErrback(failed))
+    reactor.run()
 
 
 if __name__ == "__main__":

@@ -7,15 +7,13 @@ import shutil
 import signal
 import subprocess
 import sys
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from pathlib import Path
 
 import psutil
 import pytest
 import pytest_twisted
-from twisted.internet import reactor
 from twisted.internet.defer import Deferred, gatherResults
-from twisted.internet.task import deferLater
 from zope.interface.verify import verifyObject
 
 from qvd.hkd.hypervisor.sandbox import SandboxDriver
@@ -24,21 +22,13 @@ from qvd.model.errors import DriverError, TransientError
 from qvd.model.ids import VMId
 from qvd.model.records import Domain, VMSpec
 from tests.contract import sandbox_vms
+from tests.fakes.asynchronous import asynchronous, pause, until
 
-PATIENCE = 15.0
 NINE = VMId(9)
 
 
 def ignore(text: str) -> None:
     """Progress that nobody looks at."""
-
-
-async def until(condition: Callable[[], bool]) -> None:
-    """Wait, but not for ever."""
-    deadline = reactor.seconds() + PATIENCE  # type: ignore[attr-defined]
-    while not condition():
-        assert reactor.seconds() < deadline, "it did not come about"  # type: ignore[attr-defined]
-        await deferLater(reactor, 0.01)  # type: ignore[arg-type]
 
 
 class DriverContract:
@@ -84,14 +74,14 @@ class DriverContract:
     def test_port(self) -> None:
         assert verifyObject(IDriver, self.new_driver())
 
-    @pytest_twisted.ensureDeferred
+    @asynchronous
     async def test_nothing_yet(self) -> None:
         driver = self.new_driver()
         assert list(await driver.list()) == []
         for call in (driver.shutdown, driver.kill, driver.destroy):
             await call(NINE)
 
-    @pytest_twisted.ensureDeferred
+    @asynchronous
     async def test_start(self) -> None:
         driver = self.new_driver()
         spec = self.spec(9, "runs")
@@ -107,7 +97,7 @@ class DriverContract:
             await driver.destroy(NINE)
         assert list(await driver.list()) == [Domain(NINE, True, guest)]
 
-    @pytest_twisted.ensureDeferred
+    @asynchronous
     async def test_guests_do_not_share(self) -> None:
         driver = self.new_driver()
         specs = [self.spec(number, "runs") for number in range(1, 5)]
@@ -117,7 +107,7 @@ class DriverContract:
         assert len({(guest.address, guest.vma_port) for guest in guests}) == len(specs)
         assert len({(guest.address, guest.x_port) for guest in guests}) == len(specs)
 
-    @pytest_twisted.ensureDeferred
+    @asynchronous
     async def test_ends_by_itself(self) -> None:
         driver = self.new_driver()
         gone: list[VMId] = []
@@ -128,7 +118,7 @@ class DriverContract:
         await driver.destroy(NINE)
         assert list(await driver.list()) == []
 
-    @pytest_twisted.ensureDeferred
+    @asynchronous
     async def test_kill(self) -> None:
         driver = self.new_driver()
         gone: list[VMId] = []
@@ -144,7 +134,7 @@ class DriverContract:
         await self.end(driver)
         assert gone == [NINE]
 
-    @pytest_twisted.ensureDeferred
+    @asynchronous
     async def test_shutdown(self) -> None:
         driver = self.new_driver()
         gone: list[VMId] = []
@@ -154,7 +144,7 @@ class DriverContract:
         await driver.shutdown(NINE)
         await until(lambda: gone == [NINE])
 
-    @pytest_twisted.ensureDeferred
+    @asynchronous
     async def test_stubborn(self) -> None:
         driver = self.new_driver()
         gone: list[VMId] = []
@@ -162,12 +152,12 @@ class DriverContract:
         await self.boot(driver, 9, "stubborn")
         await until(lambda: self.has_booted(NINE))
         await driver.shutdown(NINE)
-        await deferLater(reactor, 0.2)  # type: ignore[arg-type]
+        await pause(0.2)
         assert gone == []
         await driver.kill(NINE)
         assert gone == [NINE]
 
-    @pytest_twisted.ensureDeferred
+    @asynchronous
     async def test_only_that_one(self) -> None:
         driver = self.new_driver()
         await self.boot(driver, 8)
@@ -175,7 +165,7 @@ class DriverContract:
         await self.end(driver)
         assert [(found.vm_id, found.running) for found in await driver.list()] == [(VMId(8), True)]
 
-    @pytest_twisted.ensureDeferred
+    @asynchronous
     async def test_another_driver_takes_over(self) -> None:
         first = self.new_driver()
         spec = await self.boot(first)
@@ -191,7 +181,7 @@ class DriverContract:
         await second.destroy(NINE)
         assert list(await second.list()) == []
 
-    @pytest_twisted.ensureDeferred
+    @asynchronous
     async def test_outlives_its_daemon(self) -> None:
         self.start_elsewhere(9)
         driver = self.new_driver()
@@ -206,14 +196,14 @@ class DriverContract:
         await driver.destroy(NINE)
         assert list(await driver.list()) == []
 
-    @pytest_twisted.ensureDeferred
+    @asynchronous
     async def test_killed_without_being_listed(self) -> None:
         self.start_elsewhere(9)
         driver = self.new_driver()
         await self.end(driver)
         assert list(await driver.list()) == []
 
-    @pytest_twisted.ensureDeferred
+    @asynchronous
     async def test_leftovers(self) -> None:
         before = self.traces()
         self.leave_something(9)
@@ -223,14 +213,14 @@ class DriverContract:
         assert list(await driver.list()) == []
         assert self.traces() == before
 
-    @pytest_twisted.ensureDeferred
+    @asynchronous
     async def test_start_over_leftovers(self) -> None:
         self.leave_something(9)
         driver = self.new_driver()
         await self.boot(driver)
         assert [found.running for found in await driver.list()] == [True]
 
-    @pytest_twisted.ensureDeferred
+    @asynchronous
     async def test_start_cancelled(self) -> None:
         """At whatever moment: kill and destroy leave nothing."""
         driver = self.new_driver()
@@ -240,13 +230,13 @@ class DriverContract:
         for step in range(16):
             starting = Deferred.fromCoroutine(driver.start(spec))
             starting.addErrback(lambda failure: None)
-            await deferLater(reactor, step * 0.008)  # type: ignore[arg-type]
+            await pause(step * 0.008)
             starting.cancel()
             await self.end(driver)
             assert list(await driver.list()) == []
         await until(lambda: self.traces() == before)
 
-    @pytest_twisted.ensureDeferred
+    @asynchronous
     async def test_leaves_nothing(self) -> None:
         driver = self.new_driver()
         for number in range(1, 5):
@@ -284,7 +274,7 @@ class TestSandboxDriver(DriverContract):
             each.close()
 
     def new_driver(self) -> IDriver:
-        driver: IDriver = sandbox_vms.driver_of(reactor, self.base)
+        driver: IDriver = sandbox_vms.driver_of(sandbox_vms.layout(self.base))
         self.drivers.append(driver)
         return driver
 

@@ -139,6 +139,7 @@ class FakeOwnership:
         if row.host_id != lease.host_id or row.epoch != vm.epoch:
             raise OwnershipLost("not this node's any more")
         self.rows.write(vm.vm_id, epoch=lease.epoch)
+        await self.conduct.after("adopt")
 
     async def save(self, lease: Lease, vm_id: VMId, expected: VMState, change: Change) -> None:
         await self.conduct.before("save", vm_id, expected, change)

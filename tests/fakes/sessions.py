@@ -52,7 +52,9 @@ class FakeSessions:
 
     async def has_ended(self, session_id: SessionId) -> bool:
         await self.conduct.before("has_ended", session_id)
-        return session_id in self.ended
+        ended = session_id in self.ended
+        await self.conduct.after("has_ended")
+        return ended
 
     async def end(self, session_id: SessionId, reason: str) -> None:
         await self.conduct.before("end", session_id, reason)

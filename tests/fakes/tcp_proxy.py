@@ -61,7 +61,9 @@ class _Inbound(_Leg):
             return
         endpoint = TCP4ClientEndpoint(self._proxy.reactor, "127.0.0.1", self._proxy.target)
         outbound = _Leg(self._proxy)
-        endpoint.connect(Factory.forProtocol(lambda: outbound)).addCallbacks(lambda _: self._dialed(outbound), self._unreachable)
+        endpoint.connect(Factory.forProtocol(lambda: outbound)).addCallbacks(
+            lambda _: self._dialed(outbound), self._unreachable
+        )
 
     def _dialed(self, outbound: _Leg) -> None:
         if self not in self._proxy.legs:

@@ -41,8 +41,10 @@ __all__ = ["ISandboxReactor", "SandboxDriver", "SandboxLayout"]
 
 START_SECONDS = 15.0
 """From the supervisor's start to the guest's first program."""
-KILL_SECONDS = 3.0
-"""For the effect of killing the VM, then of killing its supervisor."""
+KILL_PAUSE = 0.25
+"""Seconds between two tries to kill a VM."""
+KILL_TRIES = 12
+"""How often that is done, first with the VM, then with its supervisor too."""
 LAUNCH = str(Path(sandbox_launch.__file__).resolve())
 T = TypeVar("T")
 
@@ -102,16 +104,16 @@ class SandboxDriver:
             send_signal(agent, signal.SIGTERM)
 
     async def kill(self, vm_id: VMId) -> None:
-        for end in (self._end, self._end_by_force):
+        # Again and again: a signal is lost on a supervisor that has been forked and still has our own handlers.
+        for end in (*[self._end] * KILL_TRIES, *[self._end_by_force] * KILL_TRIES):
             if not self._follow(vm_id):
                 return
             end(vm_id)
-            gone = self._when_gone(vm_id)
             try:
-                await gone.addTimeout(KILL_SECONDS, self._reactor)
+                await self._when_gone(vm_id).addTimeout(KILL_PAUSE, self._reactor)
                 return
             except TimeoutError:
-                self.log.warn("VM {vm_id}: not gone {seconds} s after it was killed", vm_id=vm_id, seconds=KILL_SECONDS)
+                self.log.debug("VM {vm_id}: killed, not gone yet", vm_id=vm_id)
         raise TransientError(f"The processes of VM {vm_id} do not end")
 
     async def destroy(self, vm_id: VMId) -> None:
@@ -221,6 +223,9 @@ class SandboxDriver:
         del self._watches[vm_id]
         # Supervisors that we started are our children.
         reapAllProcesses()
+        if self._follow(vm_id):
+            # Its init was not known yet, and is still on its way out.
+            return
         self._tell(vm_id)
         waiting = self._waiting.pop(vm_id, None)
         if waiting is not None:

@@ -10,7 +10,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-from attrs import frozen
+from attrs import field, frozen
 
 from qvd.hkd.hypervisor.folders import checked_parts, make_home, remove_tree
 from qvd.hkd.hypervisor.guestpython import GuestPython
@@ -28,6 +28,11 @@ LOG_LIMIT = 1 << 20
 """Bytes of the agent's log; one older file of that length is kept."""
 
 
+def absolute(path: Path) -> Path:
+    """The supervisor works in another folder than the daemon."""
+    return path.absolute()
+
+
 @frozen
 class SandboxLayout:
     """Where the sandbox driver finds and puts things.
@@ -40,10 +45,10 @@ class SandboxLayout:
     @ivar command: runs in the guest instead of the agent; for tests.
     """
 
-    run: Path
-    images: Path
-    homes: Path
-    overlays: Path
+    run: Path = field(converter=absolute)
+    images: Path = field(converter=absolute)
+    homes: Path = field(converter=absolute)
+    overlays: Path = field(converter=absolute)
     uid_base: int
     host_files: bool
     x_session: Path | None
@@ -75,7 +80,7 @@ class SandboxFiles:
             f"The login {spec.login!r} cannot be the name of a Unix account",
         )
         self._check_root(spec)
-        if not self._own_agent(spec):
+        if self.layout.command is None and not self._own_agent(spec):
             self._check_python(spec)
         session = self.layout.x_session
         require(session is None or session.is_file(), f"The session program {session} does not exist")
@@ -141,7 +146,6 @@ class SandboxFiles:
 
     def _boot(self, spec: VMSpec, ports: GuestPorts) -> Boot:
         image = self._image(spec)
-        own_command = self.layout.command is not None or self._own_agent(spec)
         return Boot(
             spec,
             ports,
@@ -153,7 +157,7 @@ class SandboxFiles:
             image,
             self.layout.x_session,
             self._agent(spec),
-            None if own_command else self.layout.python,
+            None if self._own_agent(spec) else self.layout.python,
         )
 
     def _agent(self, spec: VMSpec) -> tuple[str, ...]:

@@ -106,10 +106,19 @@ class Supervisor:
         return reading
 
     def _end(self, number: int, frame: object) -> None:
-        self._ending = True
+        """End the VM; as soon as it has an init, where it has none yet. Asked again, do not wait for that."""
         if self._init is not None:
             with contextlib.suppress(ProcessLookupError):
                 signal.pidfd_send_signal(self._init, signal.SIGKILL)
+        elif self._ending and self._child and self._status is None:
+            self._kill_setup()
+        self._ending = True
+
+    def _kill_setup(self) -> None:
+        """What bubblewrap started and has not made a session of its own yet. Its child waits for ever when bubblewrap
+        itself fails before it has told it to go on, and holds our lock and our pipe."""
+        with contextlib.suppress(ProcessLookupError):
+            os.killpg(self._child, signal.SIGKILL)
 
     def _follow(self, wake: int, output: int, ready: int, info: int) -> None:
         sources = {wake: self._reap, output: self._copy, ready: self._see_ready, info: self._see_info}
@@ -129,9 +138,11 @@ class Supervisor:
                     del sources[source]
 
     def _reap(self, data: bytes) -> None:
-        if self._status is None:
-            pid, status = os.waitpid(self._child, os.WNOHANG)
-            self._status = status if pid == self._child else None
+        # Looked at before it is reaped: until then its number, also that of its group, is nobody else's.
+        looking = os.WEXITED | os.WNOHANG | os.WNOWAIT
+        if self._status is None and os.waitid(os.P_PID, self._child, looking) is not None:
+            self._kill_setup()
+            self._status = os.waitpid(self._child, 0)[1]
 
     def _copy(self, data: bytes) -> None:
         self._log.write(data)
@@ -146,8 +157,9 @@ class Supervisor:
         self._info += data
         if data or not self._info:
             return
-        pid = json.loads(self._info)["child-pid"]
-        with contextlib.suppress(ProcessLookupError, FileNotFoundError):
+        # It may be gone by now, or bubblewrap before it had written all of this.
+        with contextlib.suppress(ProcessLookupError, FileNotFoundError, ValueError):
+            pid = json.loads(self._info)["child-pid"]
             self._init = os.pidfd_open(pid)
             note_process(self._plan["init"], pid)
         if self._ending:
@@ -196,6 +208,7 @@ def last_line(output: bytes) -> str:
 def run_child(plan: dict[str, Any], descriptors: dict[int, int], parent: int) -> None:
     """Become bubblewrap. Never returns; an error is printed, for it to become the sentence of a failed start."""
     try:
+        os.setpgid(0, 0)
         # First out of the way of the numbers they are to get, then there; descriptors made by dup2 are inherited.
         descriptors[OPTIONS] = options_file(plan["options"])
         parked = {number: fcntl.fcntl(old, fcntl.F_DUPFD_CLOEXEC, 20) for number, old in descriptors.items()}

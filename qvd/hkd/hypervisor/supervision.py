@@ -28,7 +28,8 @@ PASSING = tuple(
 class Supervision(ProcessProtocol):
     """Hands the plan over and waits for the answer.
 
-    @ivar started: fires when the guest's first program runs; fails with a L{DriverError}.
+    @ivar started: fires when the guest's first program runs; fails with a L{DriverError} when nothing
+        is left of a start that failed.
     """
 
     def __init__(self, vm_id: VMId) -> None:
@@ -45,25 +46,26 @@ class Supervision(ProcessProtocol):
 
     def outReceived(self, data: bytes) -> None:
         self._answer = (self._answer + data)[:LIMIT]
-        line, end, _ = self._answer.partition(b"\n")
-        if end:
-            self._decide(json.loads(line))
+        if b"\n" in self._answer and self._read().get("started") and not self._decided:
+            self._decided = True
+            self.started.callback(None)
 
     def errReceived(self, data: bytes) -> None:
         self._errors = (self._errors + data)[-LIMIT:]
 
     def processEnded(self, reason: Failure) -> None:
-        lines = self._errors.decode("utf-8", "replace").strip().splitlines()
-        self._decide({"error": lines[-1] if lines else "the supervisor ended before it began"})
+        # Only now has it failed: while the supervisor is about, it holds the home.
+        if not self._decided:
+            self._decided = True
+            self.started.errback(failure_of(self._vm_id, self._read()))
 
-    def _decide(self, answer: Mapping[str, Any]) -> None:
-        if self._decided:
-            return
-        self._decided = True
-        if answer.get("started"):
-            self.started.callback(None)
-        else:
-            self.started.errback(failure_of(self._vm_id, answer))
+    def _read(self) -> Mapping[str, Any]:
+        line, end, _ = self._answer.partition(b"\n")
+        if end:
+            answer: Mapping[str, Any] = json.loads(line)
+            return answer
+        lines = self._errors.decode("utf-8", "replace").strip().splitlines()
+        return {"error": lines[-1] if lines else "the supervisor ended before it began"}
 
 
 def failure_of(vm_id: VMId, answer: Mapping[str, Any]) -> DriverError:

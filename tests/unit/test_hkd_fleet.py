@@ -1,0 +1,405 @@
+"""Orders are taken up once and never forgotten; what a former daemon left is adopted, reaped or released."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from twisted.internet.defer import Deferred
+from twisted.internet.task import Clock
+
+from qvd.hkd.fleet import Fleet
+from qvd.hkd.runner import Deadlines, Ports
+from qvd.hkd.watch import WatchTimes
+from qvd.model.errors import DatabaseUnavailable, PermanentError
+from qvd.model.ids import Epoch, HostId, VMId
+from qvd.model.records import Desired, Domain, Guest, Lease
+from qvd.model.recovery import ENDED, INTERRUPTED
+from qvd.model.secret import Secret
+from qvd.model.vm import VMState
+from qvd.protocols.channels import vm_on_host
+from tests.fakes.bells import FakeBells
+from tests.fakes.case import Case
+from tests.fakes.conduct import Conduct
+from tests.fakes.driver import FakeDriver, guest_of
+from tests.fakes.guest import FakeDialer, FakeGuest
+from tests.fakes.ownership import HOST, FakeOwnership, Rows, vm_row
+
+LEASE = Lease(HOST, Epoch(4))
+OLD = Epoch(3)
+AWAY = DatabaseUnavailable("The database does not answer")
+LOOK = 5.0
+
+
+def ports(clock: Clock, driver: FakeDriver, ownership: FakeOwnership, guest: FakeGuest) -> Ports:
+    return Ports(
+        clock=clock,
+        driver=driver,
+        ownership=ownership,
+        dialer=FakeDialer(guest),
+        deadlines=Deadlines(start=60.0, shutdown=30.0, kill=5.0),
+        watch=WatchTimes(boot=0.5, interval=5.0, failures=3),
+        forget=lambda vm_id: None,
+        seen=lambda vm_id: None,
+    )
+
+
+class FleetCase(Case):
+    def setUp(self) -> None:
+        self.clock = Clock()
+        self.conduct = Conduct()
+        self.rows = Rows(vm_row(1), vm_row(2), vm_row(3))
+        self.ownership = FakeOwnership(self.rows, self.conduct)
+        self.driver = FakeDriver(self.conduct)
+        self.guest = FakeGuest(self.conduct)
+        self.bells = FakeBells()
+        self.fleet = Fleet(
+            self.clock,
+            LEASE,
+            ports(self.clock, self.driver, self.ownership, self.guest),
+            self.bells,
+            LOOK,
+            lambda: Secret("new"),
+        )
+
+    def start(self) -> None:
+        self.result(self.fleet.judge())
+        self.fleet.start()
+
+    def order(self, vm_id: int, desired: Desired) -> None:
+        """As the L7R does: a row and a bell."""
+        self.rows.order(vm_id, desired)
+        self.bells.ring(vm_on_host(HOST))
+        self.clock.advance(0)
+
+    def put_up(self, vm_id: int, state: VMState = VMState.RUNNING, **changes: Any) -> None:
+        """A VM of a former epoch of this node."""
+        given = {"desired": Desired.RUNNING, "epoch": OLD, "guest": guest_of(vm_id), **changes}
+        self.rows.write(vm_id, state=state, host_id=HOST, **given)
+        self.driver.domains[VMId(vm_id)] = Domain(VMId(vm_id), True, guest_of(vm_id))
+
+    def states(self) -> list[str]:
+        return [vm.state.value for vm in self.rows.table.values()]
+
+
+class OrderTests(FleetCase):
+    def test_a_start_is_taken_up_on_the_bell(self) -> None:
+        self.start()
+        self.order(1, Desired.RUNNING)
+        assert self.states() == ["running", "stopped", "stopped"]
+        assert self.rows[1].acked == self.rows[1].generation == 1
+        assert self.rows[1].epoch == LEASE.epoch
+        assert list(self.fleet.running) == [VMId(1)]
+
+    def test_a_start_is_taken_up_without_a_bell_in_time(self) -> None:
+        self.start()
+        self.rows.order(1, Desired.RUNNING)
+        self.clock.advance(LOOK)
+        assert self.states()[0] == "running"
+
+    def test_a_start_ordered_before_the_daemon_came_up_is_taken_up(self) -> None:
+        self.rows.order(1, Desired.RUNNING)
+        self.start()
+        assert self.states()[0] == "running"
+
+    def test_an_order_is_taken_up_once(self) -> None:
+        self.conduct.hold("prepare")
+        self.start()
+        self.order(1, Desired.RUNNING)
+        for _ in range(3):
+            self.bells.ring(vm_on_host(HOST))
+            self.clock.advance(LOOK)
+        assert self.conduct.count("claim_start") == 1
+        assert self.conduct.count("prepare") == 1
+
+    def test_orders_for_other_nodes_are_not_ours(self) -> None:
+        self.start()
+        self.rows.write(1, desired=Desired.RUNNING, generation=1, host_id=HostId(8))
+        self.clock.advance(LOOK)
+        assert self.conduct.count("claim_start") == 0
+
+    def test_a_stop_ends_a_running_vm(self) -> None:
+        self.start()
+        self.order(1, Desired.RUNNING)
+        self.order(1, Desired.STOPPED)
+        assert self.conduct.count("poweroff") == 1
+        self.driver.exit(VMId(1))
+        assert self.states()[0] == "stopped"
+        assert self.rows[1].acked == self.rows[1].generation == 2
+        assert self.fleet.running == []
+
+    def test_a_stop_before_the_start_was_taken_up_is_acknowledged(self) -> None:
+        self.rows.order(1, Desired.RUNNING)
+        self.rows.order(1, Desired.STOPPED)
+        self.start()
+        assert self.conduct.count("claim_start") == 0
+        assert self.rows[1].acked == 2
+        assert self.rows[1].host_id is None
+
+    def test_a_stop_does_not_queue_behind_a_start(self) -> None:
+        preparing = self.conduct.hold("prepare")
+        self.start()
+        self.order(1, Desired.RUNNING)
+        self.order(1, Desired.STOPPED)
+        assert preparing.cancelled
+        assert self.states()[0] == "stopped"
+
+    def test_a_start_while_it_goes_down_is_taken_up_after_its_release(self) -> None:
+        self.start()
+        self.order(1, Desired.RUNNING)
+        self.order(1, Desired.STOPPED)
+        self.order(1, Desired.RUNNING)
+        assert self.states()[0] == "stopping"
+        assert self.rows[1].acked == 2
+        self.driver.exit(VMId(1))
+        self.clock.advance(0)
+        assert self.states()[0] == "running"
+        assert self.rows[1].acked == 3
+        assert self.conduct.count("start") == 2
+
+    def test_a_start_after_a_stop_that_still_waits_for_the_boot_is_not_forgotten(self) -> None:
+        """The row says "starting", and yet the VM is on its way down."""
+        booting = self.conduct.hold("start")
+        self.start()
+        self.order(1, Desired.RUNNING)
+        self.order(1, Desired.STOPPED)
+        self.order(1, Desired.RUNNING)
+        self.guest.alive = False
+        booting.go_on()
+        self.guest.alive = True
+        self.clock.pump([0.5] * 20)
+        assert self.states()[0] == "running"
+        assert self.conduct.count("start") == 2
+
+    def test_a_start_of_a_vm_that_runs_is_acknowledged(self) -> None:
+        self.start()
+        self.order(1, Desired.RUNNING)
+        self.order(1, Desired.RUNNING)
+        assert self.rows[1].acked == 2
+        assert self.conduct.count("claim_start") == 1
+
+    def test_a_vm_without_an_image_is_refused_with_the_reason(self) -> None:
+        self.rows.imageless.add(VMId(1))
+        self.start()
+        self.order(1, Desired.RUNNING)
+        assert self.states()[0] == "stopped"
+        assert self.rows[1].host_id is None
+        assert self.rows[1].last_error == "No usable disk image"
+        assert self.rows[1].acked == 1
+        assert self.fleet.running == []
+
+    def test_orders_of_several_vms_are_carried_out_side_by_side(self) -> None:
+        self.conduct.hold("prepare")
+        self.rows.order(1, Desired.RUNNING)
+        self.rows.order(2, Desired.RUNNING)
+        self.start()
+        assert self.states() == ["starting", "running", "stopped"]
+
+    def test_a_failed_start_can_be_ordered_again(self) -> None:
+        self.conduct.fail("prepare", PermanentError("No space is left"))
+        self.start()
+        self.order(1, Desired.RUNNING)
+        assert self.rows[1].last_error == "No space is left"
+        self.order(1, Desired.RUNNING)
+        assert self.states()[0] == "running"
+
+    def test_orders_wait_while_the_database_is_away(self) -> None:
+        self.conduct.fail("pending", AWAY, AWAY)
+        self.rows.order(1, Desired.RUNNING)
+        self.start()
+        assert self.states()[0] == "stopped"
+        self.clock.advance(LOOK)
+        self.clock.advance(LOOK)
+        assert self.states()[0] == "running"
+
+    def test_a_claim_whose_answer_was_lost_leaves_no_orphan(self) -> None:
+        """The row says "starting" under our epoch, and nobody carries it out."""
+        self.conduct.fail("claim_start", AWAY, after=True)
+        self.start()
+        self.order(1, Desired.RUNNING)
+        self.clock.pump([LOOK] * 3)
+        assert self.rows[1].state is VMState.RUNNING or VMId(1) in self.fleet.running or self.rows[1].last_error
+
+    def test_a_stop_whose_acknowledgement_was_lost_is_carried_out(self) -> None:
+        self.start()
+        self.order(1, Desired.RUNNING)
+        self.conduct.fail("acknowledge", AWAY, after=True)
+        self.order(1, Desired.STOPPED)
+        self.clock.pump([LOOK] * 2)
+        assert self.conduct.count("poweroff") == 1
+
+    def test_an_order_that_cannot_be_read_does_not_hold_up_the_others(self) -> None:
+        self.conduct.fail("claim_start", ValueError("a constraint"))
+        self.rows.order(1, Desired.RUNNING)
+        self.rows.order(2, Desired.RUNNING)
+        self.start()
+        self.clock.pump([LOOK] * 2)
+        assert self.logged(ValueError) == 1
+        assert self.states() == ["running", "running", "stopped"]
+
+
+class RecoveryTests(FleetCase):
+    def test_a_running_vm_is_adopted_under_the_new_epoch(self) -> None:
+        self.put_up(1)
+        self.start()
+        assert self.states()[0] == "running"
+        assert self.rows[1].epoch == LEASE.epoch
+        assert self.conduct.names("prepare", "start", "kill") == []
+        self.order(1, Desired.STOPPED)
+        self.driver.exit(VMId(1))
+        assert self.states()[0] == "stopped"
+
+    def test_one_that_ended_meanwhile_is_released_with_the_reason(self) -> None:
+        self.put_up(1)
+        del self.driver.domains[VMId(1)]
+        self.start()
+        assert self.states()[0] == "stopped"
+        assert self.rows[1].host_id is None
+        assert self.rows[1].last_error == ENDED
+
+    def test_a_start_that_was_interrupted_is_cleaned_up(self) -> None:
+        self.put_up(1, VMState.STARTING, guest=None)
+        self.driver.domains[VMId(1)] = Domain(VMId(1), False, None)
+        self.start()
+        assert self.rows[1].last_error == INTERRUPTED
+        assert self.driver.domains == {}
+
+    def test_a_start_that_went_on_without_the_daemon_is_adopted(self) -> None:
+        self.put_up(1, VMState.STARTING, guest=None)
+        self.start()
+        assert self.states()[0] == "running"
+        assert self.rows[1].guest == guest_of(1)
+
+    def test_a_domain_without_a_row_is_reaped(self) -> None:
+        self.driver.domains[VMId(99)] = Domain(VMId(99), True, guest_of(99))
+        self.start()
+        assert self.driver.domains == {}
+        assert self.fleet.running == []
+        assert self.conduct.count("save") == 0
+
+    def test_another_run_of_the_vm_is_killed(self) -> None:
+        self.put_up(1)
+        self.driver.domains[VMId(1)] = Domain(VMId(1), True, Guest("127.0.0.1", 1, 2, Secret("other")))
+        self.start()
+        assert self.conduct.count("kill") == 1
+        assert self.rows[1].last_error == ENDED
+
+    def test_a_row_that_is_taken_away_meanwhile_is_killed_without_a_write(self) -> None:
+        self.put_up(1)
+        held = self.conduct.hold("adopt")
+        judging = self.begin(self.fleet.judge())
+        self.ownership.take_away(1)
+        held.go_on()
+        self.result(judging)
+        self.fleet.start()
+        assert self.conduct.count("kill") == 1
+        assert self.conduct.count("save") == 0
+        assert self.states()[0] == "running"
+
+    def test_a_stop_that_came_while_the_daemon_was_down(self) -> None:
+        self.put_up(1, desired=Desired.STOPPED, generation=1)
+        self.start()
+        assert self.conduct.count("poweroff") == 1
+
+    def test_a_stop_that_was_taken_up_but_not_carried_out(self) -> None:
+        self.put_up(1, desired=Desired.STOPPED)
+        self.start()
+        assert self.conduct.count("poweroff") == 1
+
+    def test_nothing_is_started_before_all_is_judged(self) -> None:
+        self.put_up(1)
+        self.put_up(2)
+        self.conduct.fail("adopt", AWAY, after=True)
+        self.failure(self.fleet.judge(), DatabaseUnavailable)
+        assert self.fleet.running == []
+        assert self.conduct.names("kill", "ping", "save") == []
+        self.start()
+        assert sorted(self.fleet.running) == [1, 2]
+
+
+class EndTests(FleetCase):
+    def setUp(self) -> None:
+        super().setUp()
+        self.start()
+        self.order(1, Desired.RUNNING)
+        self.order(2, Desired.RUNNING)
+
+    def test_losing_the_lease_kills_every_vm_without_a_write(self) -> None:
+        writes = self.conduct.count("save")
+        self.fleet.lose("over")
+        assert self.conduct.names("kill", "poweroff", "release") == ["kill", "kill"]
+        assert self.conduct.count("save") == writes
+        self.result(self.fleet.idle())
+
+    def test_a_start_claimed_while_the_lease_is_lost_is_not_carried_out(self) -> None:
+        held = self.conduct.hold("claim_start", after=True)
+        self.order(3, Desired.RUNNING)
+        self.fleet.lose("over")
+        held.go_on()
+        assert self.conduct.of("start") == [(1,), (2,)]
+        self.result(self.fleet.idle())
+
+    def test_stopping_all_is_orderly(self) -> None:
+        idle = self.begin(self.fleet.idle())
+        self.fleet.stop_all("end of day")
+        assert self.conduct.count("poweroff") == 2
+        self.driver.exit(VMId(1))
+        assert self.waits(idle)
+        self.driver.exit(VMId(2))
+        self.result(idle)
+        assert self.states() == ["stopped", "stopped", "stopped"]
+
+    def test_waiting_for_all_to_end_can_be_given_up(self) -> None:
+        idle: Deferred[None] = self.begin(self.fleet.idle())
+        idle.addErrback(lambda failure: None)
+        idle.cancel()
+        self.fleet.stop_all("end of day")
+        for vm_id in (1, 2):
+            self.driver.exit(VMId(vm_id))
+        self.result(self.fleet.idle())
+
+    def test_a_runner_that_fails_does_not_hold_up_the_end(self) -> None:
+        self.conduct.always_fail("save", ValueError("a constraint"))
+        self.fleet.stop_all("end of day")
+        self.conduct.recover("save")
+        assert self.logged(ValueError)
+        # A runner that is over and not forgotten would make "idle" wait, without a pause, for what has happened.
+        over = [vm_id for vm_id, runner in self.fleet._runners.items() if runner.done.called]
+        assert over == []
+
+    def test_no_orders_are_taken_up_after_the_stop_of_orders(self) -> None:
+        self.result(self.fleet.stop_orders())
+        self.order(3, Desired.RUNNING)
+        self.clock.advance(LOOK)
+        assert self.states()[2] == "stopped"
+
+    def test_exits_are_still_heard_then(self) -> None:
+        self.result(self.fleet.stop_orders())
+        self.driver.exit(VMId(1))
+        assert self.states()[0] == "stopped"
+
+    def test_stop_hears_nothing_and_leaves_the_vms(self) -> None:
+        self.result(self.fleet.stop())
+        assert not self.driver.watched
+        assert self.bells.heard(vm_on_host(HOST)) == 0
+        assert self.states() == ["running", "running", "stopped"]
+        assert self.conduct.names("kill", "poweroff", "shutdown") == []
+
+    def test_stop_leaves_nothing_that_still_turns(self) -> None:
+        """A runner that goes on would write into a database that is closed."""
+        self.result(self.fleet.stop())
+        assert self.clock.getDelayedCalls() == []
+
+    def test_exits_of_strangers_are_ignored(self) -> None:
+        self.driver.ring(VMId(77))
+        assert self.states() == ["running", "running", "stopped"]
+
+
+class SeenTests(FleetCase):
+    def test_all_answers_are_written_at_once_and_once(self) -> None:
+        self.start()
+        self.order(2, Desired.RUNNING)
+        self.order(1, Desired.RUNNING)
+        self.clock.pump([5.0, 5.0])
+        self.result(self.fleet.flush_seen())
+        self.result(self.fleet.flush_seen())
+        assert self.ownership.seen_together == [[1, 2]]

@@ -1,0 +1,234 @@
+"""One epoch of the node, from registration to the loss of the lease or the stop."""
+
+from __future__ import annotations
+
+from twisted.internet.task import Clock
+
+from qvd.hkd.heartbeat import LeaseTimes
+from qvd.hkd.tenure import NodeName, Tenure, TenureParts
+from qvd.model.errors import DatabaseUnavailable, NotFound, TransientError, Unavailable
+from qvd.model.ids import Epoch, SessionId, VMId
+from qvd.model.records import Capacity, Desired, Domain, HostState, Lease
+from qvd.model.secret import Secret
+from qvd.model.vm import VMState
+from qvd.protocols.channels import session_on_host, vm_on_host
+from tests.fakes.bells import FakeBells
+from tests.fakes.case import Case
+from tests.fakes.conduct import Conduct
+from tests.fakes.driver import FakeDriver, guest_of
+from tests.fakes.guest import FakeGuest
+from tests.fakes.hosts import FakeHosts
+from tests.fakes.ownership import HOST, FakeOwnership, Rows, vm_row
+from tests.fakes.sessions import FakeKiller, FakeSessions
+from tests.unit.test_hkd_fleet import ports
+from tests.unit.test_hkd_sessionwatch import session
+
+AWAY = DatabaseUnavailable("The database does not answer")
+
+
+class World:
+    """All that an epoch needs, in memory; one VM runs since the epoch before."""
+
+    def __init__(self) -> None:
+        self.clock = Clock()
+        self.conduct = Conduct()
+        self.hosts = FakeHosts("n1", self.conduct)
+        self.sessions = FakeSessions(self.conduct)
+        self.killer = FakeKiller()
+        self.bells = FakeBells()
+        self.rows = Rows(
+            vm_row(
+                1,
+                state=VMState.RUNNING,
+                desired=Desired.RUNNING,
+                host_id=HOST,
+                epoch=Epoch(0),
+                guest=guest_of(1),
+            ),
+            vm_row(2),
+        )
+        self.ownership = FakeOwnership(self.rows, self.conduct)
+        self.driver = FakeDriver(self.conduct)
+        self.driver.domains[VMId(1)] = Domain(VMId(1), True, guest_of(1))
+        self.guest = FakeGuest(self.conduct)
+
+    def parts(self, name: str = "n1") -> TenureParts:
+        return TenureParts(
+            clock=self.clock,
+            node=NodeName(name, "192.0.2.7"),
+            hosts=self.hosts,
+            sessions=self.sessions,
+            killer=self.killer,
+            bells=self.bells,
+            ports=ports(self.clock, self.driver, self.ownership, self.guest),
+            times=LeaseTimes(lease=40.0, renew=5.0),
+            look_seconds=5.0,
+            capacity=lambda: Capacity(1 << 30, 2.0),
+            new_secret=lambda: Secret("new"),
+        )
+
+
+class TenureCase(Case):
+    def setUp(self) -> None:
+        self.world = World()
+        self.conduct = self.world.conduct
+        self.clock = self.world.clock
+        self.hosts = self.world.hosts
+        self.tenure = Tenure(self.world.parts())
+
+    def state(self, vm_id: int) -> str:
+        return self.world.rows[vm_id].state.value
+
+
+class BeginTests(TenureCase):
+    def test_all_that_may_fail_is_done_before_anything_runs(self) -> None:
+        held = self.conduct.hold("set_state")
+        beginning = self.begin(self.tenure.begin())
+        assert self.conduct.names() == ["register", "bound", "list", "adopt", "end_stale_sessions", "set_state"]
+        assert self.clock.getDelayedCalls() == []
+        held.go_on()
+        self.result(beginning)
+        assert self.conduct.names("renew", "save", "pending", "superseded")[:1] == ["renew"]
+
+    def test_it_takes_its_place(self) -> None:
+        self.hosts.stale = 2
+        self.result(self.tenure.begin())
+        assert self.conduct.of("register") == [("n1", "192.0.2.7", 40.0)]
+        assert self.hosts.states == [HostState.STARTING, HostState.RUNNING]
+        assert self.hosts.stale == 0
+        assert self.tenure.status.lease() == Lease(HOST, Epoch(1))
+        assert self.tenure.status.refusal() is None
+
+    def test_what_ran_goes_on_and_orders_are_taken_up(self) -> None:
+        self.world.rows.order(2, Desired.RUNNING)
+        self.result(self.tenure.begin())
+        assert self.world.rows[1].epoch == 1
+        assert (self.state(1), self.state(2)) == ("running", "running")
+
+    def test_sessions_that_are_superseded_are_closed(self) -> None:
+        self.result(self.world.sessions.claim(session("old")))
+        self.result(self.tenure.begin())
+        self.result(self.world.sessions.claim(session("new")))
+        self.world.bells.ring(session_on_host(HOST))
+        assert [closed for closed, _ in self.world.killer.closed] == [SessionId("old")]
+
+    def test_an_unknown_node_is_told_so(self) -> None:
+        error = self.failure(Tenure(self.world.parts("n2")).begin(), NotFound)
+        assert "'n2'" in error.text
+
+    def test_a_failure_at_any_point_leaves_nothing_running(self) -> None:
+        for name in ("register", "bound", "adopt", "end_stale_sessions", "set_state"):
+            self.conduct.fail(name, AWAY)
+            self.failure(Tenure(self.world.parts()).begin(), DatabaseUnavailable)
+        self.conduct.fail("list", TransientError("no answer"))
+        self.failure(Tenure(self.world.parts()).begin(), TransientError)
+        assert self.clock.getDelayedCalls() == []
+        assert not self.world.driver.watched
+        assert self.conduct.names("save", "kill", "ping", "renew") == []
+        self.result(Tenure(self.world.parts()).begin())
+        assert self.state(1) == "running"
+
+    def test_answers_of_guests_are_written_with_the_renewals(self) -> None:
+        self.result(self.tenure.begin())
+        self.clock.pump([1.0] * 10)
+        assert self.world.ownership.seen_together[0] == [1]
+
+
+class LossTests(TenureCase):
+    def setUp(self) -> None:
+        super().setUp()
+        self.result(self.tenure.begin())
+
+    def test_the_vms_are_killed_before_the_lease_is_over(self) -> None:
+        self.conduct.always_fail("renew", AWAY)
+        self.clock.pump([1.0] * 29)
+        assert self.conduct.count("kill") == 0
+        self.clock.advance(1)
+        assert self.conduct.count("kill") == 1
+        assert self.result(self.tenure.over) == "The lease could not be renewed in time"
+
+    def test_the_row_is_left_as_it_is(self) -> None:
+        self.hosts.declare_lost()
+        self.clock.advance(5)
+        assert self.state(1) == "running"
+        self.result(self.tenure.over)
+
+    def test_the_node_serves_nobody_any_more(self) -> None:
+        self.hosts.declare_lost()
+        self.clock.advance(5)
+        self.result(self.tenure.over)
+        assert self.tenure.status.refusal() == "Server is lost"
+
+    def test_abandoning_waits_until_every_vm_is_gone(self) -> None:
+        held = self.conduct.hold("kill")
+        self.hosts.declare_lost()
+        self.clock.advance(5)
+        self.result(self.tenure.over)
+        abandoning = self.begin(self.tenure.abandon())
+        assert self.waits(abandoning)
+        held.go_on()
+        self.result(abandoning)
+        assert self.clock.getDelayedCalls() == []
+        assert not self.world.driver.watched
+        assert self.world.bells.heard(vm_on_host(HOST)) == 0
+        assert self.world.bells.heard(session_on_host(HOST)) == 0
+
+
+class CloseTests(TenureCase):
+    def setUp(self) -> None:
+        super().setUp()
+        self.result(self.tenure.begin())
+
+    def test_the_vms_wait_for_the_next_daemon(self) -> None:
+        self.result(self.tenure.close(stop_vms=False))
+        assert self.state(1) == "running"
+        assert self.conduct.names("kill", "poweroff", "shutdown", "destroy") == []
+        assert self.hosts.states[-2:] == [HostState.STOPPING, HostState.STOPPED]
+
+    def test_nothing_is_left_that_still_turns(self) -> None:
+        self.result(self.tenure.close(stop_vms=False))
+        assert self.clock.getDelayedCalls() == []
+        assert not self.world.driver.watched
+
+    def test_the_vms_are_stopped_in_order_where_that_is_wanted(self) -> None:
+        closing = self.begin(self.tenure.close(stop_vms=True))
+        assert self.conduct.count("poweroff") == 1
+        assert self.waits(closing)
+        assert self.hosts.state is HostState.STOPPING
+        self.world.driver.exit(VMId(1))
+        self.result(closing)
+        assert self.state(1) == "stopped"
+        assert self.hosts.states[-1] is HostState.STOPPED
+        assert self.clock.getDelayedCalls() == []
+
+    def test_the_lease_is_kept_while_they_are_being_stopped(self) -> None:
+        closing = self.begin(self.tenure.close(stop_vms=True))
+        before = self.conduct.count("renew")
+        self.clock.pump([1.0] * 10)
+        assert self.conduct.count("renew") > before
+        self.world.driver.exit(VMId(1))
+        self.result(closing)
+
+    def test_no_start_is_taken_up_meanwhile(self) -> None:
+        closing = self.begin(self.tenure.close(stop_vms=True))
+        self.world.rows.order(2, Desired.RUNNING)
+        self.world.bells.ring(vm_on_host(HOST))
+        self.clock.pump([1.0] * 6)
+        assert self.state(2) == "stopped"
+        self.world.driver.exit(VMId(1))
+        self.result(closing)
+
+    def test_a_database_that_is_away_does_not_keep_it(self) -> None:
+        for name in ("set_state", "renew", "pending", "superseded"):
+            self.conduct.always_fail(name, AWAY)
+        self.result(self.tenure.close(stop_vms=False))
+
+    def test_a_new_client_is_refused_from_the_next_renewal_on(self) -> None:
+        closing = self.begin(self.tenure.close(stop_vms=True))
+        self.clock.advance(5)
+        try:
+            assert self.tenure.status.refusal() == "Server is stopping"
+        except Unavailable:
+            self.fail("the lease is still held")
+        self.world.driver.exit(VMId(1))
+        self.result(closing)
