@@ -25,11 +25,12 @@ from qvd.model.errors import QVDError, SessionLost
 from qvd.model.ids import SessionId
 from qvd.model.records import VM, SessionSpec, User
 from qvd.protocols import l7r
-from qvd.protocols.adapters.heads import HeadServer
+from qvd.protocols.adapters.heads import ConnectionClosed, HeadServer
 
 SLAVE_KEY = string.ascii_letters + string.digits
 SLAVE_KEY_LENGTH = 64
 CLIENT_GONE = "The client has gone"
+INTERNAL = "Internal error of the server; its log has the details"
 
 
 def new_slave_key() -> str:
@@ -86,6 +87,8 @@ class Attempt:
     @ivar reason: why it ended, for the session's row.
     """
 
+    log = Logger()
+
     def __init__(
         self,
         connector: Connector,
@@ -129,6 +132,13 @@ class Attempt:
         except QVDError as error:
             self.reason = error.text
             raise
+        except ConnectionClosed:
+            raise
+        except Exception as error:
+            self.log.failure("{peer}: session failed", peer=self._wire.peer)
+            self.reason = INTERNAL
+            if not self._switched:
+                raise QVDError(INTERNAL) from error
 
     async def _go(self) -> None:
         vm_id, desktops = self._spec.vm_id, self._connector.desktops

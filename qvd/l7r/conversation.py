@@ -11,10 +11,11 @@ from __future__ import annotations
 from typing import assert_never
 
 from attrs import frozen
+from twisted.internet.defer import CancelledError
 from twisted.logger import Logger
 
 from qvd.interfaces import INodeStatus
-from qvd.l7r.connect import Connector
+from qvd.l7r.connect import INTERNAL, Connector
 from qvd.l7r.desktop import Desktops
 from qvd.l7r.gate import Authenticators, Gate, Identity
 from qvd.model.errors import AuthenticationFailed, Forbidden, NotFound, QVDError, Unavailable
@@ -68,6 +69,8 @@ class Conversation:
         route = l7r.route(head)
         try:
             return await self._serve(route, head)
+        except (CancelledError, ConnectionClosed):
+            raise
         except QVDError as error:
             self._refuse(route, error)
             if isinstance(error, AuthenticationFailed):
@@ -75,9 +78,13 @@ class Conversation:
                 return self._failed_logins < FAILED_LOGINS
             # A client that goes on after a refused connect would send NX where a request is expected.
             return route is not l7r.Route.CONNECT
+        except Exception:  # noqa: BLE001 - the edge: a client hears of it, the log has the rest
+            self.log.failure("{peer}: {route} failed", peer=self._wire.peer, route=route.value)
+            self._wire.send(l7r.error_reply(500, INTERNAL))
+            return False
 
     def _refuse(self, route: l7r.Route, error: QVDError) -> None:
-        status = l7r.status_of(error)
+        status = l7r.status_of(error, route)
         self.log.info(
             "{peer}: {route} refused: {status} {reason}",
             peer=self._wire.peer,

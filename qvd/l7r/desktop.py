@@ -74,9 +74,10 @@ class Desktops:
         be dead, and the agent takes the X session from a silent client too."""
         ticker = Ticker(self.clock, progress)
         until = self.clock.seconds() + self.times.takeover
-        while not await self.sessions.has_ended(older) and self.clock.seconds() < until:
-            ticker.tell(f"Aborting contending session for VM_ID: {vm_id}")
-            await self.news.wait(vm_id, min(LOOK, self.times.takeover))
+        with self.news.watch(vm_id) as news:
+            while not await self.sessions.has_ended(older) and self.clock.seconds() < until:
+                ticker.tell(f"Aborting contending session for VM_ID: {vm_id}")
+                await news.wait(min(LOOK, self.times.takeover))
 
     async def until_running(self, vm_id: VMId, cause: str, progress: Progress) -> Guest:
         """Order the start where needed, and wait for it.
@@ -91,14 +92,17 @@ class Desktops:
             ticker.tell("Starting virtual machine" if vm.host_id else f"Assigning VM {vm_id} to host")
             await self.vms.order_start(vm_id, cause)
             vm = await self._get(vm_id)
-        while vm.state is not VMState.RUNNING or vm.guest is None:
-            if vm.state is VMState.STOPPED and vm.host_id is None:
-                raise Unavailable(vm.last_error or f"Failed to start virtual machine {vm_id}", retry_after=10)
-            if self.clock.seconds() >= until:
-                raise DeadlineExceeded(f"VM did not reach state 'running' in {self.times.start:.0f} s ({vm.detail})")
-            ticker.tell(vm.detail or "Starting virtual machine")
-            await self.news.wait(vm_id, LOOK)
-            vm = await self._get(vm_id)
+        with self.news.watch(vm_id) as news:
+            # A running one with an order not taken up may be on its way down.
+            while vm.state is not VMState.RUNNING or vm.guest is None or vm.generation > vm.acked:
+                if vm.state is VMState.STOPPED and vm.host_id is None:
+                    raise Unavailable(vm.last_error or f"Failed to start virtual machine {vm_id}", retry_after=10)
+                if self.clock.seconds() >= until:
+                    seconds = f"{self.times.start:.0f} s"
+                    raise DeadlineExceeded(f"VM did not reach state 'running' in {seconds} ({vm.detail})")
+                ticker.tell(vm.detail or "Starting virtual machine")
+                await news.wait(LOOK)
+                vm = await self._get(vm_id)
         return vm.guest
 
     async def until_stopped(self, vm_id: VMId, cause: str, progress: Progress) -> None:
@@ -114,12 +118,14 @@ class Desktops:
             ticker.tell("Stopping virtual machine")
             await self.vms.order_stop(vm_id, cause)
             vm = await self._get(vm_id)
-        while vm.state is not VMState.STOPPED or vm.generation > vm.acked:
-            if self.clock.seconds() >= until:
-                raise DeadlineExceeded(f"VM did not reach state 'stopped' in {self.times.stop:.0f} s ({vm.detail})")
-            ticker.tell(vm.detail or "Waiting for VM to reach state 'stopped'")
-            await self.news.wait(vm_id, LOOK)
-            vm = await self._get(vm_id)
+        with self.news.watch(vm_id) as news:
+            while vm.state is not VMState.STOPPED or vm.generation > vm.acked:
+                if self.clock.seconds() >= until:
+                    seconds = f"{self.times.stop:.0f} s"
+                    raise DeadlineExceeded(f"VM did not reach state 'stopped' in {seconds} ({vm.detail})")
+                ticker.tell(vm.detail or "Waiting for VM to reach state 'stopped'")
+                await news.wait(LOOK)
+                vm = await self._get(vm_id)
 
     async def until_listening(
         self, vm_id: VMId, guest: Guest, parameters: Mapping[str, str], progress: Progress
@@ -139,6 +145,7 @@ class Desktops:
             except GuestError as error:
                 # The usual reason: the client that had the X session has not quite gone yet.
                 refusal = error.text
+                ticker.tell(f"Starting X session at VM {vm_id}")
                 await deferLater(self.clock, X_RETRY)
                 continue
             ticker.tell(f"Waiting for X session to come up on VM {vm_id}")

@@ -35,7 +35,13 @@ class NXRoad:
             leg.abort()
             raise
         ended: Deferred[RelayOutcome] = Deferred(lambda _: relay.abort("The session was ended by the node"))
-        relay = Relay(ITCPTransport(transport), leg, ended.callback)
+
+        def finished(outcome: RelayOutcome) -> None:
+            # A cancelled wait is over already; the transports tell of their end a turn later.
+            if not ended.called:
+                ended.callback(outcome)
+
+        relay = Relay(ITCPTransport(transport), leg, finished)
         relay.start(first)
         wire.set_receiver(relay)
         outcome = await ended
