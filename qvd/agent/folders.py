@@ -8,6 +8,7 @@ As root they lie in a folder of root's and are handed over one by one, so that n
 from __future__ import annotations
 
 import os
+import re
 import stat
 from pathlib import Path
 
@@ -15,6 +16,8 @@ from attrs import frozen
 
 from qvd.agent.account import Account
 from qvd.model.errors import SettingsError
+
+PLAIN = re.compile(r"/[A-Za-z0-9_./-]*")
 
 
 @frozen
@@ -42,7 +45,7 @@ class Folders:
     def make(self, name: str, owner: Account) -> Path:
         """Make a folder that C{owner} alone may enter."""
         path = self.run / name
-        own_folder(path, 0o700)
+        own_folder(path, 0o700, owner.uid)
         if owner.switch:
             os.chown(path, owner.uid, owner.gid, follow_symlinks=False)
         return path
@@ -51,8 +54,10 @@ class Folders:
 def open_folders(run: str, log: str) -> Folders:
     """Make the folders. An ordinary user, who may not, gets other ones.
 
-    @raise SettingsError: there is no place for C{path.run}.
+    @raise SettingsError: there is no place for C{path.run}, or its name cannot stand in nxagent's display name.
     """
+    if not PLAIN.fullmatch(run):
+        raise SettingsError(f"path.run: {run!r} has characters that nxagent cannot take, or is no absolute path")
     uid = os.getuid()
     mode = 0o755 if uid == 0 else 0o700
     spare = [] if uid == 0 else [Path(f"/run/user/{uid}/qvd"), Path(f"/tmp/.qvd-{uid}")]
@@ -67,15 +72,15 @@ def first_possible(paths: list[Path], mode: int) -> Path | None:
     for path in paths:
         try:
             path.parent.mkdir(parents=True, exist_ok=True)
-            own_folder(path, mode)
+            own_folder(path, mode, os.getuid())
         except OSError:
             continue
         return path
     return None
 
 
-def own_folder(path: Path, mode: int) -> None:
-    """Make a folder, or make sure that it is one of ours.
+def own_folder(path: Path, mode: int, owner: int) -> None:
+    """Make a folder, or make sure that it is ours, or already C{owner}'s.
 
     @raise OSError: neither.
     """
@@ -83,7 +88,7 @@ def own_folder(path: Path, mode: int) -> None:
         path.mkdir(mode=mode)
     except FileExistsError:
         found = path.lstat()
-        if not stat.S_ISDIR(found.st_mode) or found.st_uid not in (0, os.getuid()) or not os.access(path, os.W_OK):
+        if not stat.S_ISDIR(found.st_mode) or found.st_uid not in (os.getuid(), owner) or not os.access(path, os.W_OK):
             raise
     else:
         path.chmod(mode)
