@@ -66,7 +66,7 @@ class Command:
         try:
             await self._serve(server, Session(server, options.credentials, options.seconds, self.timeline.tell))
         finally:
-            await server.close()
+            await server.finish()
 
     async def _serve(self, server: ServerConnection, session: Session) -> None:
         if self.options.command == "ping":

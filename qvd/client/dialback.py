@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import Any
 
 from twisted.internet.defer import Deferred
+from twisted.internet.error import CannotListenError
 from twisted.internet.interfaces import IAddress
 from twisted.internet.protocol import Factory, Protocol, connectionDone
 from twisted.python.failure import Failure
@@ -111,7 +112,7 @@ class DialBack(Factory):
         """
         try:
             self._port = reactor.listenTCP(0, self, backlog=1, interface=LOOPBACK)
-        except OSError as error:
+        except CannotListenError as error:
             raise ClientError(Exit.LOCAL, f"No port for nxproxy: {error}") from None
         self._number = self._port.getHost().port
         if self._number <= PORT_BASE:

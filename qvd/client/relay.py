@@ -53,6 +53,7 @@ class Relay:
         self._legs = {Side.SERVER: server, Side.DISPLAY: display}
         self._open = set(Side)
         self._ending: Ending | None = None
+        self._joined = False
         self._finished = False
         self._timer: IDelayedCall | None = None
         self._over: Deferred[Ending] = Deferred()
@@ -60,10 +61,13 @@ class Relay:
     async def run(self) -> Ending:
         """Relay until both sides are closed; when this is cancelled, both are cut."""
         server, display = self._legs[Side.SERVER], self._legs[Side.DISPLAY]
-        server.transport.registerProducer(display.transport, True)
-        display.transport.registerProducer(server.transport, True)
+        # A leg has a producer of its own until it is attached.
         server.attach(display.transport.write, partial(self._lost, Side.SERVER))
         display.attach(server.transport.write, partial(self._lost, Side.DISPLAY))
+        if self._ending is None:
+            self._joined = True
+            server.transport.registerProducer(display.transport, True)
+            display.transport.registerProducer(server.transport, True)
         try:
             return await self._over
         finally:
@@ -83,7 +87,8 @@ class Relay:
     def _flush(self, side: Side) -> None:
         transport = self._legs[side].transport
         self._timer = self._clock.callLater(FLUSH_SECONDS, self._cut)
-        transport.unregisterProducer()
+        if self._joined:
+            transport.unregisterProducer()
         # Held back, TLS would never see the peer's answer to its farewell.
         transport.resumeProducing()
         transport.loseConnection()

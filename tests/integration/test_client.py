@@ -340,9 +340,7 @@ def test_nobody_there(serve: Serve, client: Client) -> None:
     server = serve({})
     with socket.socket() as free:
         free.bind(("127.0.0.1", 0))
-        server.port, port = free.getsockname()[1], server.port
-        done = client.run(server, "list")
-        server.port = port
+        done = client.run(server, "list", "--port", str(free.getsockname()[1]))
     assert done.returncode == 3
     assert "cannot be reached" in done.stderr
 
