@@ -12,11 +12,11 @@ from types import FrameType
 from bench.children import BenchError
 from bench.report import emit_error
 
-MODULES = ("bench.relay",)
+MODULES = ("bench.relay", "bench.l7r")
 """Each has C{FIGURES}: a name, and a function that measures and emits."""
 DEADLINE = 120
 """Seconds for one function."""
-FAILURES = (BenchError, OSError, subprocess.SubprocessError, ValueError)
+FAILURES = (AssertionError, BenchError, OSError, RuntimeError, subprocess.SubprocessError, ValueError)
 
 
 def expired(number: int, frame: FrameType | None) -> None:

@@ -55,9 +55,11 @@ class Stage:
         the machine may have something else to do for a while."""
         with self.ours(idle) as ours, self.theirs(idle) as theirs:
             both = [(what(ours), what(theirs) if theirs else None) for _ in range(rounds)]
-        mine = [fmean(values) for values in zip(*(first for first, _ in both), strict=True)]
-        other = [fmean(values) for values in zip(*(second for _, second in both if second), strict=True)]
-        return list(zip(mine, other or [None] * len(mine), strict=True))
+        means = [fmean(values) for values in zip(*(mine for mine, _ in both), strict=True)]
+        others: list[float | None] = [None] * len(means)
+        if theirs is not None:
+            others = [fmean(values) for values in zip(*(their for _, their in both if their), strict=True)]
+        return list(zip(means, others, strict=True))
 
 
 @contextmanager

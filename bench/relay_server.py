@@ -11,7 +11,7 @@ from typing import Any
 
 from twisted.internet import epollreactor
 
-epollreactor.install()
+epollreactor.install()  # type: ignore[no-untyped-call]
 
 from twisted.internet import reactor as _reactor  # noqa: E402
 from twisted.internet.defer import Deferred  # noqa: E402
@@ -60,7 +60,8 @@ def main(cert: str, key: str, backend: str, *options: str) -> None:
     inner = Factory.forProtocol(Protocol if "--idle" in options else Straight)
     inner.noisy = False
     listener = TLSListenerFactory(make_server_context(cert, key), inner, TLSLimits(10.0, 10000, 10000))
-    print(listen_tls(reactor, "127.0.0.1", 0, listener).getHost().port, flush=True)
+    port: Any = listen_tls(reactor, "127.0.0.1", 0, listener)
+    print(port.getHost().port, flush=True)
     reactor.run()
 
 

@@ -6,14 +6,14 @@ import gc
 import os
 import shutil
 from collections.abc import Iterator
-from typing import Any
 
 import pytest
-from twisted.logger import LogLevel, globalLogPublisher
+from twisted.logger import ILogObserver, LogEvent, LogLevel, globalLogPublisher
+from zope.interface import provider
 
-from tests.fakes.postgres import database, postgres, schema_template
+from tests.fakes.postgres import database, empty_database, postgres, schema_template
 
-__all__ = ["database", "postgres", "schema_template"]
+__all__ = ["database", "empty_database", "postgres", "schema_template"]
 
 
 def require(*programs: str) -> None:
@@ -30,9 +30,10 @@ def require(*programs: str) -> None:
 @pytest.fixture(autouse=True)
 def no_lost_failures(request: pytest.FixtureRequest) -> Iterator[None]:
     """A Deferred that fails with nobody looking fails the test: pytest-twisted alone lets it pass."""
-    lost: list[dict[str, Any]] = []
+    lost: list[LogEvent] = []
 
-    def observe(event: dict[str, Any]) -> None:
+    @provider(ILogObserver)
+    def observe(event: LogEvent) -> None:
         text = str(event.get("log_format") or "")
         if event.get("log_level") is LogLevel.critical and "Unhandled error in Deferred" in text:
             lost.append(event)

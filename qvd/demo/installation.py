@@ -28,9 +28,9 @@ START_SECONDS = 60
 STOP_SECONDS = 60
 POLL_SECONDS = 0.2
 SESSION_PROGRAM = """#!/bin/sh
-# The demo desktop: a window manager and a terminal. The session ends when the window manager does.
-xterm -geometry 100x30+40+40 -fa Monospace -fs 11 -T "QVD demo desktop" &
-exec openbox
+# The demo desktop: a window manager and a terminal. The session ends when the window manager does, which starts the
+# terminal itself: one that opens its window while openbox starts is now and then overlooked.
+exec openbox --startup 'xterm -geometry 100x30+40+40 -fa Monospace -fs 11 -T "QVD demo desktop"'
 """
 
 
@@ -150,7 +150,7 @@ class Installation:
         connection = psycopg2.connect(self.postgres.dsn("postgres"))
         connection.autocommit = True
         with connection.cursor() as cursor:
-            cursor.execute(f"DROP DATABASE IF EXISTS {DATABASE}")
+            cursor.execute(f"DROP DATABASE IF EXISTS {DATABASE} WITH (FORCE)")
         connection.close()
         self.postgres.create_database(DATABASE)
         migrate.initialize(self.admin_dsn, login_roles=True)

@@ -127,15 +127,13 @@ class Farm:
             env={**os.environ, **(environment or {})},
         )
 
-    def guest_processes(self, name: str, vm_id: int | None = None) -> list[psutil.Process]:
-        """The processes of that name inside the guests of this farm."""
-        state = self.folder / "run"
+    def guest_processes(self, word: str) -> list[psutil.Process]:
+        """The processes inside the guests of this farm whose command line has C{word} in it."""
         found = []
-        for process in psutil.process_iter(["name", "cmdline"]):
-            if process.info["name"] == name or name in " ".join(process.info["cmdline"] or ()):
-                with contextlib.suppress(psutil.Error):
-                    ancestors = [parent for parent in process.parents() if str(state) in " ".join(parent.cmdline())]
-                    if ancestors:
+        for file in (self.folder / "run" / "vms").glob("*/init.json"):
+            with contextlib.suppress(psutil.Error):
+                for process in psutil.Process(json.loads(file.read_text())["pid"]).children(recursive=True):
+                    if word in " ".join(process.cmdline()):
                         found.append(process)
         return found
 

@@ -12,31 +12,32 @@ from attrs import frozen
 
 @frozen
 class Picture:
-    """What a screen shows.
-
-    @ivar pixels: rows of 32-bit values.
-    """
+    """What a screen shows: a color, C{0xRRGGBB}, for each pixel, row by row."""
 
     width: int
     height: int
-    pixels: memoryview
+    pixels: list[int]
 
     @property
     def colors(self) -> Counter[int]:
         """How often each color is there."""
-        return Counter(value & 0xFFFFFF for value in self.pixels)
+        return Counter(self.pixels)
 
 
 def look(display: str) -> Picture:
-    """The root window of a screen with 24 bits. Source of the layout: C{X11/XWDFile.h}."""
+    """The root window of a screen of 24 bits, little endian. Source of the layout: C{X11/XWDFile.h}."""
     dump = subprocess.run(
         ["xwd", "-silent", "-root", "-display", display], capture_output=True, check=True, timeout=30
     ).stdout
     header = struct.unpack(">25I", dump[:100])
-    size, width, height, bits, line, colors = header[0], header[4], header[5], header[11], header[12], header[19]
-    assert bits == 32 and line == 4 * width, header
-    start = size + colors * 12
-    return Picture(width, height, memoryview(dump[start : start + line * height]).cast("I"))
+    size, width, height, order, bits, line, colors = (header[index] for index in (0, 4, 5, 7, 11, 12, 19))
+    assert order == 0 and bits in (24, 32), header
+    start, step = size + colors * 12, bits // 8
+    pixels = []
+    for row in range(height):
+        data = dump[start + row * line : start + row * line + width * step]
+        pixels += [red << 16 | green << 8 | blue for blue, green, red in zip(data[::step], data[1::step], data[2::step], strict=True)]
+    return Picture(width, height, pixels)
 
 
 def xdotool(display: str, *words: str) -> str:

@@ -24,8 +24,7 @@ test -e /etc/thrown-away && touch "$HOME/etc-was-kept"
 test -e /usr/thrown-away && touch "$HOME/usr-was-kept"
 echo here > "$HOME/kept"
 { echo there > /etc/thrown-away; echo there > /usr/thrown-away; } 2>/dev/null
-xterm -geometry 80x24+20+20 -bg '#102030' -fg white &
-exec openbox
+exec openbox --startup "xterm -geometry 80x24+20+20 -bg '#102030' -fg white"
 """
 BACKGROUND = 0x102030
 
@@ -150,7 +149,7 @@ def test_a_desktop_from_start_to_stop(tmp_path: Path, program: Path, screen: str
 def spot_of(screen: str) -> tuple[int, int]:
     """A place inside the terminal."""
     picture = look(screen)
-    places = [index for index, value in enumerate(picture.pixels) if value & 0xFFFFFF == BACKGROUND]
+    places = [index for index, color in enumerate(picture.pixels) if color == BACKGROUND]
     middle = places[len(places) // 2]
     return middle % picture.width, middle // picture.width
 

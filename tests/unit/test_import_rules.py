@@ -15,7 +15,7 @@ FOREIGN = {
     "qvd.model": {"attrs"},
     "qvd.interfaces": {"attrs", "zope", "twisted"},
     "qvd.protocols": {"attrs"},
-    "qvd.protocols.adapters": {"attrs", "zope", "twisted", "OpenSSL"},
+    "qvd.protocols.adapters": {"attrs", "zope", "twisted", "OpenSSL", "cryptography"},
     "qvd.db": {"attrs", "zope", "twisted", "txpostgres", "psycopg2"},
     "qvd.auth": {"attrs", "zope", "twisted", "argon2"},
     "qvd.l7r": {"attrs", "zope", "twisted"},
