@@ -241,6 +241,20 @@ class Link(txpostgres.Connection):  # type: ignore[misc]
             super().doRead()
         except (psycopg2.Error, txpostgres.UnexpectedPollResult) as error:
             self.discard(reason_of(error))
+        except ValueError as error:
+            self._without_socket(error)
+
+    def cursorFinished(self, cursor: _Cursor) -> None:
+        try:
+            super().cursorFinished(cursor)
+        except ValueError as error:
+            self._without_socket(error)
+
+    def _without_socket(self, error: ValueError) -> None:
+        """The reactor refused the descriptor -1: libpq has closed the socket, which psycopg2 has not noticed yet."""
+        if self.fileno() >= 0:
+            raise error
+        self.discard("the server closed the connection")
 
     def connectionLost(self, reason: Failure) -> None:
         super().connectionLost(reason)

@@ -8,11 +8,11 @@ from typing import Any
 
 import psycopg2
 import pytest
-from psycopg2.extensions import parse_dsn
+from psycopg2.extensions import POLL_OK, parse_dsn
 from twisted.internet.defer import CancelledError, Deferred
 from twisted.internet.task import Clock
 
-from qvd.db.connection import FIRST_BACK_OFF, LONGEST_BACK_OFF, Address, back_off, reason_of, within
+from qvd.db.connection import FIRST_BACK_OFF, LONGEST_BACK_OFF, Address, Link, back_off, reason_of, within
 from qvd.model.errors import DatabaseUnavailable
 from qvd.model.secret import Secret
 
@@ -83,3 +83,55 @@ def test_address() -> None:
 def test_reason_of() -> None:
     assert reason_of(psycopg2.OperationalError("refused\n\tIs the server running?\n")) == "refused"
     assert reason_of(psycopg2.InterfaceError()) == "InterfaceError"
+
+
+class SocketlessConnection:
+    """As psycopg2 is for a moment when the server's parting words and the end of the stream come in one read."""
+
+    closed = 0
+    notifies: list[Any] = []
+
+    def poll(self) -> int:
+        return POLL_OK
+
+    def fileno(self) -> int:
+        return -1
+
+    def close(self) -> None:
+        self.closed = 1
+
+
+class Epoll(Clock):
+    """A reactor that takes descriptors as epoll does."""
+
+    def addReader(self, reader: Any) -> None:
+        if reader.fileno() < 0:
+            raise ValueError("file descriptor cannot be a negative integer (-1)")
+
+    def removeReader(self, reader: Any) -> None:
+        pass
+
+    removeWriter = removeReader
+
+
+def socketless() -> tuple[Link, list[str]]:
+    reasons: list[str] = []
+    link = Link(Epoll(), lambda _, reason: reasons.append(reason))
+    link._connection = SocketlessConnection()
+    return link, reasons
+
+
+def test_a_socket_that_is_gone_without_an_error_ends_the_link() -> None:
+    link, reasons = socketless()
+    link.doRead()
+    assert link.dead
+    assert reasons == ["the server closed the connection"]
+
+
+def test_so_after_a_statement() -> None:
+    link, reasons = socketless()
+    cursor: Any = object()
+    link._cursors = {cursor}
+    link.cursorFinished(cursor)
+    assert link.dead
+    assert reasons == ["the server closed the connection"]
