@@ -262,7 +262,8 @@ class IOwnership(Interface):
     async def save(lease: Lease, vm_id: VMId, expected: VMState, change: Change) -> None:
         """Write what became of a VM.
 
-        @raise OwnershipLost: no row of this host, epoch and expected state.
+        @raise OwnershipLost: no row of this host and epoch in the expected state, or already in the new one: a write
+            whose answer was lost is repeated.
         """
 
     async def progress(lease: Lease, vm_id: VMId, phase: str, detail: str) -> None:
@@ -304,7 +305,8 @@ class ISessionKiller(Interface):
     """The L7R's side of the rule that the newest client wins."""
 
     def close(session_id: SessionId, reason: str) -> None:
-        """End one, telling its client the reason where the protocol still allows. Unknown ids are ignored."""
+        """End one, telling its client the reason where the protocol still allows. Of one that is not served (any
+        more), only the row is closed."""
 
 
 class INodeStatus(Interface):

@@ -88,7 +88,9 @@ class Ownership:
             " since = CASE WHEN vm_state = %(state)s THEN since ELSE now() END,"
             " last_error = coalesce(%(error)s, last_error), vm_address = coalesce(%(address)s, vm_address),"
             " vm_vma_port = coalesce(%(vma_port)s, vm_vma_port), vm_x_port = coalesce(%(x_port)s, vm_x_port)"
-            " WHERE vm_id = %(vm)s AND host_id = %(host)s AND host_epoch = %(epoch)s AND vm_state = %(expected)s",
+            " WHERE vm_id = %(vm)s AND host_id = %(host)s AND host_epoch = %(epoch)s"
+            # A write whose answer was lost is repeated: the row then has the new state already.
+            " AND vm_state IN (%(expected)s, %(state)s)",
             {
                 "vm": vm_id,
                 "host": lease.host_id,

@@ -44,6 +44,9 @@ class Ledger:
         closer = self._closers.get(session_id)
         if closer is not None:
             closer(reason)
+        else:
+            # Its row says that it is open: its claim was committed after its end had been written.
+            self.end(session_id, reason)
 
     def close_all(self, reason: str) -> None:
         """The node stops."""

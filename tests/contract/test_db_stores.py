@@ -189,6 +189,16 @@ class TestOwnership:
         assert world.row()["vm_state"] == "starting"
 
     @pytest_twisted.ensureDeferred
+    async def test_a_write_whose_answer_was_lost_can_be_repeated(self, world: World) -> None:
+        lease = await world.running_host()
+        await world.claimed(lease)
+        change = Change(VMState.RUNNING, "running", "Running", GUEST)
+        await world.ownership.save(lease, world.vm_id, VMState.STARTING, change)
+        await world.ownership.save(lease, world.vm_id, VMState.STARTING, change)
+        assert world.row()["vm_state"] == "running"
+        assert len(world.events("vm.running")) == 1
+
+    @pytest_twisted.ensureDeferred
     async def test_a_claim_needs_a_live_lease_of_this_epoch(self, world: World) -> None:
         old = await world.running_host()
         await world.vms.order_start(world.vm_id, "alice")

@@ -32,11 +32,12 @@ class LedgerTests(Case):
         self.ledger.close(ONE, "taken")
         assert self.closed == [("one", "taken")]
 
-    def test_unknown_and_ended_ones_are_ignored(self) -> None:
+    def test_of_one_that_is_not_served_the_row_is_closed(self) -> None:
         self.ledger.close(SessionId("three"), "taken")
         self.ledger.end(ONE, "over")
         self.ledger.close(ONE, "taken")
         assert self.closed == []
+        assert self.sessions.ended == {"three": "taken", ONE: "over"}
 
     def test_all_are_closed_when_the_node_stops(self) -> None:
         self.ledger.close_all("stop")
