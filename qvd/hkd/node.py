@@ -49,6 +49,7 @@ class Node(Service):
     @param below: what an epoch needs, started first and stopped last: the database, its bells.
     @param above: what serves clients, started once the node runs and stopped first.
     @param ready: called once, when clients are served.
+    @param failed: called when the node cannot go on, such as when a port is taken: the process must end.
     """
 
     log = Logger()
@@ -62,6 +63,7 @@ class Node(Service):
         times: NodeTimes,
         check: Callable[[], Awaitable[None]],
         ready: Callable[[], None],
+        failed: Callable[[], None],
     ) -> None:
         self._clock = clock
         self._below = below
@@ -70,6 +72,7 @@ class Node(Service):
         self._times = times
         self._check = check
         self._ready = ready
+        self._failed = failed
         self._tenure: Tenure | None = None
         self._lost: Tenure | None = None
         self._life: Deferred[None] | None = None
@@ -91,6 +94,7 @@ class Node(Service):
     def _died(self, failure: Failure) -> None:
         if not isinstance(failure.value, CancelledError):
             self.log.failure("the node failed", failure)
+            self._failed()
 
     async def _live(self) -> None:
         for part in self._below:

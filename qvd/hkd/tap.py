@@ -60,6 +60,8 @@ from qvd.protocols.adapters.tls import TLSLimits, TLSListenerFactory, listen_tls
 
 BOOT_PING_SECONDS = 0.1
 HASH_WORKERS = 2
+FAILED = 1
+"""Exit status of a node that could not go on."""
 
 reactor: Any = installed_reactor
 
@@ -161,6 +163,7 @@ class Composition:
             times=NodeTimes(stop=settings.seconds("hkd.stop.timeout"), stop_vms=settings.flag("hkd.stop.vms")),
             check=lambda: check_compatible(self.pool),
             ready=self._say_ready,
+            failed=end_in_failure,
         )
         self.services = self._services()
         self.clients = self._client_factory()
@@ -280,6 +283,12 @@ class Composition:
         )
         port, address = self.settings.number("admin.port"), self.settings.text("admin.address")
         return reactor.listenSSL(port, site, ContextHolder(self.context), interface=address)
+
+
+def end_in_failure() -> None:
+    """Stop in order, with an exit status that tells the service manager."""
+    reactor.addSystemEventTrigger("after", "shutdown", os._exit, FAILED)
+    reactor.callWhenRunning(reactor.stop)
 
 
 @implementer(IOpenSSLContextFactory)

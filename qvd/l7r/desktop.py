@@ -10,7 +10,7 @@ from twisted.internet.interfaces import IReactorTime
 from twisted.internet.task import deferLater
 
 from qvd.interfaces import IGuest, IGuestDialer, ISessions, IVMs
-from qvd.l7r.waiting import VMNews
+from qvd.l7r.waiting import VMNews, Watch
 from qvd.model.errors import DeadlineExceeded, GuestError, NotFound, Unavailable
 from qvd.model.ids import SessionId, VMId
 from qvd.model.records import VM, Desired, Guest
@@ -85,24 +85,25 @@ class Desktops:
         @raise Unavailable: no node takes it, or the start failed; the text says at which step.
         @raise DeadlineExceeded: it took too long.
         """
-        ticker = Ticker(self.clock, progress)
+        with self.news.watch(vm_id) as news:
+            return await self._until_running(vm_id, cause, Ticker(self.clock, progress), news)
+
+    async def _until_running(self, vm_id: VMId, cause: str, ticker: Ticker, news: Watch) -> Guest:
         until = self.clock.seconds() + self.times.start
         vm = await self._get(vm_id)
         if vm.state is not VMState.RUNNING or vm.desired is Desired.STOPPED:
             ticker.tell("Starting virtual machine" if vm.host_id else f"Assigning VM {vm_id} to host")
             await self.vms.order_start(vm_id, cause)
             vm = await self._get(vm_id)
-        with self.news.watch(vm_id) as news:
-            # A running one with an order not taken up may be on its way down.
-            while vm.state is not VMState.RUNNING or vm.guest is None or vm.generation > vm.acked:
-                if vm.state is VMState.STOPPED and vm.host_id is None:
-                    raise Unavailable(vm.last_error or f"Failed to start virtual machine {vm_id}", retry_after=10)
-                if self.clock.seconds() >= until:
-                    seconds = f"{self.times.start:.0f} s"
-                    raise DeadlineExceeded(f"VM did not reach state 'running' in {seconds} ({vm.detail})")
-                ticker.tell(vm.detail or "Starting virtual machine")
-                await news.wait(LOOK)
-                vm = await self._get(vm_id)
+        # A running one with an order not taken up may be on its way down.
+        while vm.state is not VMState.RUNNING or vm.guest is None or vm.generation > vm.acked:
+            if vm.state is VMState.STOPPED and vm.host_id is None:
+                raise Unavailable(vm.last_error or f"Failed to start virtual machine {vm_id}", retry_after=10)
+            if self.clock.seconds() >= until:
+                raise DeadlineExceeded(f"VM did not reach state 'running' in {self.times.start:.0f} s ({vm.detail})")
+            ticker.tell(vm.detail or "Starting virtual machine")
+            await news.wait(LOOK)
+            vm = await self._get(vm_id)
         return vm.guest
 
     async def until_stopped(self, vm_id: VMId, cause: str, progress: Progress) -> None:
@@ -111,21 +112,22 @@ class Desktops:
         @raise Unavailable: the VM cannot be ended.
         @raise DeadlineExceeded: it took too long.
         """
-        ticker = Ticker(self.clock, progress)
+        with self.news.watch(vm_id) as news:
+            await self._until_stopped(vm_id, cause, Ticker(self.clock, progress), news)
+
+    async def _until_stopped(self, vm_id: VMId, cause: str, ticker: Ticker, news: Watch) -> None:
         until = self.clock.seconds() + self.times.stop
         vm = await self._get(vm_id)
         if vm.state is not VMState.STOPPED or vm.desired is Desired.RUNNING:
             ticker.tell("Stopping virtual machine")
             await self.vms.order_stop(vm_id, cause)
             vm = await self._get(vm_id)
-        with self.news.watch(vm_id) as news:
-            while vm.state is not VMState.STOPPED or vm.generation > vm.acked:
-                if self.clock.seconds() >= until:
-                    seconds = f"{self.times.stop:.0f} s"
-                    raise DeadlineExceeded(f"VM did not reach state 'stopped' in {seconds} ({vm.detail})")
-                ticker.tell(vm.detail or "Waiting for VM to reach state 'stopped'")
-                await news.wait(LOOK)
-                vm = await self._get(vm_id)
+        while vm.state is not VMState.STOPPED or vm.generation > vm.acked:
+            if self.clock.seconds() >= until:
+                raise DeadlineExceeded(f"VM did not reach state 'stopped' in {self.times.stop:.0f} s ({vm.detail})")
+            ticker.tell(vm.detail or "Waiting for VM to reach state 'stopped'")
+            await news.wait(LOOK)
+            vm = await self._get(vm_id)
 
     async def until_listening(
         self, vm_id: VMId, guest: Guest, parameters: Mapping[str, str], progress: Progress

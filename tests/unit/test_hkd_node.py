@@ -38,7 +38,7 @@ class NodeCase(Case):
         self.world = World()
         self.conduct = self.world.conduct
         self.clock = self.world.clock
-        self.ready = 0
+        self.ready = self.failed = 0
         self.node = Node(
             self.clock,
             below=(FakePart(self.conduct, "database"), FakePart(self.conduct, "bells")),
@@ -47,10 +47,14 @@ class NodeCase(Case):
             times=NodeTimes(stop=30.0, stop_vms=self.stop_vms),
             check=lambda: self.conduct.before("check"),
             ready=self.say_ready,
+            failed=self.say_failed,
         )
 
     def say_ready(self) -> None:
         self.ready += 1
+
+    def say_failed(self) -> None:
+        self.failed += 1
 
     def order_of(self, *names: str) -> list[object]:
         return list(self.conduct.names(*names))
@@ -110,11 +114,11 @@ class StartTests(NodeCase):
         self.clock.pump([RETRY] * 5)
         assert self.conduct.count("register") == 0
 
-    def test_a_port_that_somebody_else_has_is_logged(self) -> None:
+    def test_a_port_that_somebody_else_has_ends_the_process(self) -> None:
         self.conduct.fail("start listener", OSError("Address already in use"))
         self.node.startService()
         assert self.logged(OSError) == 1
-        assert self.ready == 0
+        assert (self.ready, self.failed) == (0, 1)
 
 
 class LossTests(NodeCase):

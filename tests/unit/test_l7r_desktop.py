@@ -114,12 +114,14 @@ class UntilRunningTests(DesktopCase):
         held.go_on()
         self.result(waiting)
 
-    def test_nor_one_during_the_first_look(self) -> None:
+    def test_nor_one_during_the_look_after_the_order(self) -> None:
         self.rows.write(9, **{**UP, "state": VMState.STARTING, "guest": None})
-        held = self.conduct.hold("get")
+        first, second = self.conduct.hold("get"), self.conduct.hold("get")
         waiting = self.until_running()
+        first.go_on()
+        assert second.reached
         self.rows.write(9, **UP)
-        held.go_on()
+        second.go_on()
         self.result(waiting)
 
     def test_a_start_that_failed_says_why(self) -> None:
@@ -214,12 +216,14 @@ class UntilStoppedTests(DesktopCase):
         self.result(waiting)
         assert self.told == ["Stopping virtual machine", "Running", "Powering off"]
 
-    def test_a_bell_that_rings_during_the_first_look_is_not_missed(self) -> None:
+    def test_a_bell_that_rings_during_the_look_after_the_order_is_not_missed(self) -> None:
         self.rows.write(9, **{**UP, "state": VMState.STOPPING, "desired": Desired.STOPPED})
-        held = self.conduct.hold("get")
+        first, second = self.conduct.hold("get"), self.conduct.hold("get")
         waiting = self.until_stopped()
+        first.go_on()
+        assert second.reached
         self.rows.write(9, state=VMState.STOPPED, host_id=None, guest=None)
-        held.go_on()
+        second.go_on()
         self.result(waiting)
 
     def test_one_that_is_about_to_be_started(self) -> None:
