@@ -24,7 +24,7 @@ PARAMETER = {
     "fullscreen": "qvd.client.fullscreen",
 }
 EXTRA = "qvd.client.nxagent.extra_args"
-EXTRA_OPTION = re.compile(r"([a-z][a-z0-9_]*)=([A-Za-z0-9_.+:-]*)\Z")
+EXTRA_OPTION = re.compile(r"([a-z][a-z0-9_]*)=([A-Za-z0-9_.+-]*)\Z")
 LONGEST_VALUE = 256
 RESERVED = frozenset(
     "accept aux client connect cookie cups errors font fullscreen geometry http keyboard link listen log loopback media"

@@ -36,7 +36,8 @@ def look(display: str) -> Picture:
     pixels = []
     for row in range(height):
         data = dump[start + row * line : start + row * line + width * step]
-        pixels += [red << 16 | green << 8 | blue for blue, green, red in zip(data[::step], data[1::step], data[2::step], strict=True)]
+        channels = zip(data[::step], data[1::step], data[2::step], strict=True)
+        pixels += [red << 16 | green << 8 | blue for blue, green, red in channels]
     return Picture(width, height, pixels)
 
 

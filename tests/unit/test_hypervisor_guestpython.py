@@ -59,7 +59,7 @@ def test_readable(tmp_path: Path) -> None:
         python_in(lib).check_readable()
     (lib / "module.py").chmod(0o644)
     lib.chmod(0o750)
-    with pytest.raises(PermanentError, match="cannot read .*lib;"):
+    with pytest.raises(PermanentError, match=r"cannot read .*lib;"):
         python_in(lib).check_readable()
 
 

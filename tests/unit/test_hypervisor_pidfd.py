@@ -6,6 +6,7 @@ import os
 import signal
 import subprocess
 from collections.abc import Iterator
+from typing import Any, cast
 
 import pytest
 from twisted.internet.testing import MemoryReactorClock
@@ -83,7 +84,7 @@ def test_boot_id() -> None:
 
 
 def test_exit_reader(process: subprocess.Popen[bytes]) -> None:
-    reactor = MemoryReactorClock()
+    reactor = cast(Any, MemoryReactorClock)()
     fd = open_process(known(process))
     assert fd is not None
     told: list[str] = []
@@ -99,7 +100,7 @@ def test_exit_reader(process: subprocess.Popen[bytes]) -> None:
 
 
 def test_group_is_gone_with_its_last(process: subprocess.Popen[bytes]) -> None:
-    reactor = MemoryReactorClock()
+    reactor = cast(Any, MemoryReactorClock)()
     told: list[str] = []
     fds = [os.pidfd_open(process.pid) for _ in range(2)]
     ProcessGroupWatch(reactor, fds, lambda: told.append("gone"))
@@ -111,7 +112,7 @@ def test_group_is_gone_with_its_last(process: subprocess.Popen[bytes]) -> None:
 
 
 def test_group_watch_closed(process: subprocess.Popen[bytes]) -> None:
-    reactor = MemoryReactorClock()
+    reactor = cast(Any, MemoryReactorClock)()
     told: list[str] = []
     watch = ProcessGroupWatch(reactor, [os.pidfd_open(process.pid)], lambda: told.append("gone"))
     watch.close()

@@ -3,60 +3,61 @@
 from __future__ import annotations
 
 import errno
+import io
 import json
 import os
 
 import pytest
-from twisted.internet.testing import StringTransport
 from twisted.python.failure import Failure
-from twisted.trial.unittest import SynchronousTestCase
 
 from qvd.hkd.hypervisor.supervision import LIMIT, Supervision, failure_of
 from qvd.model.errors import DriverError, PermanentError, TransientError
 from qvd.model.ids import VMId
+from tests.fakes.case import Case
 
 NINE = VMId(9)
 ENDED = Failure(RuntimeError("ended"))  # type: ignore[no-untyped-call]
 
 
-class SupervisionTests(SynchronousTestCase):
+class SupervisionTests(Case):
     """What the driver hears of it."""
 
     def setUp(self) -> None:
         self.supervision = Supervision(NINE)
 
     def test_plan(self) -> None:
-        transport = StringTransport()
-        self.supervision.transport = transport  # type: ignore[assignment]
+        written = io.BytesIO()
+        self.supervision.transport = written  # type: ignore[assignment]
         self.supervision.go({"lock": "/a b"})
-        self.assertEqual(json.loads(transport.value()), {"lock": "/a b"})
-        self.assertTrue(transport.value().endswith(b"\n"))
+        line = written.getvalue()
+        assert json.loads(line) == {"lock": "/a b"}
+        assert line.endswith(b"\n")
 
     def test_started(self) -> None:
         self.supervision.outReceived(b'{"star')
-        self.assertNoResult(self.supervision.started)
+        assert self.waits(self.supervision.started)
         self.supervision.outReceived(b'ted": true}\n')
-        self.assertIsNone(self.successResultOf(self.supervision.started))
+        self.result(self.supervision.started)
         self.supervision.processEnded(ENDED)
 
     def test_failed_only_when_it_has_ended(self) -> None:
         self.supervision.outReceived(b'{"error": "bwrap: no"}\n')
-        self.assertNoResult(self.supervision.started)
+        assert self.waits(self.supervision.started)
         self.supervision.processEnded(ENDED)
-        error = self.failureResultOf(self.supervision.started, PermanentError).value
-        self.assertEqual(error.text, "VM 9 could not be started: bwrap: no")
+        error = self.failure(self.supervision.started, PermanentError)
+        assert error.text == "VM 9 could not be started: bwrap: no"
 
     def test_died_without_a_word(self) -> None:
         self.supervision.processEnded(ENDED)
-        error = self.failureResultOf(self.supervision.started, DriverError).value
-        self.assertEqual(error.text, "VM 9 could not be started: the supervisor ended before it began")
+        error = self.failure(self.supervision.started, DriverError)
+        assert error.text == "VM 9 could not be started: the supervisor ended before it began"
 
     def test_died_of_an_error(self) -> None:
         self.supervision.errReceived(b"Traceback ...\n" + b"x" * 2 * LIMIT)
         self.supervision.errReceived(b"\nOSError: it broke\n")
         self.supervision.processEnded(ENDED)
-        error = self.failureResultOf(self.supervision.started, DriverError).value
-        self.assertEqual(error.text, "VM 9 could not be started: OSError: it broke")
+        error = self.failure(self.supervision.started, DriverError)
+        assert error.text == "VM 9 could not be started: OSError: it broke"
 
     def test_nobody_waits_any_more(self) -> None:
         self.supervision.started.addErrback(lambda failure: None)

@@ -8,10 +8,10 @@ from typing import Any
 from twisted.internet.defer import CancelledError
 from twisted.internet.testing import MemoryReactorClock
 from twisted.python.failure import Failure
-from twisted.trial.unittest import SynchronousTestCase
 
 from qvd.hkd.hypervisor.turns import Turns
 from qvd.model.ids import VMId
+from tests.fakes.case import Case
 
 Report = Callable[[bool, Any], None]
 
@@ -39,7 +39,7 @@ class ThreadedReactor(MemoryReactorClock):
     """One whose threads' calls come at once."""
 
     def __init__(self) -> None:
-        super().__init__()
+        super().__init__()  # type: ignore[no-untyped-call]
         self.pool = Threads()
 
     def getThreadPool(self) -> Any:
@@ -49,7 +49,7 @@ class ThreadedReactor(MemoryReactorClock):
         f(*args, **kw)
 
 
-class TurnsTests(SynchronousTestCase):
+class TurnsTests(Case):
     """One at a time, also when nobody waits for it any more."""
 
     def setUp(self) -> None:
@@ -58,49 +58,49 @@ class TurnsTests(SynchronousTestCase):
 
     def test_result(self) -> None:
         result = self.turns.run(VMId(1), str.upper, "done")
-        self.assertNoResult(result)
+        assert self.waits(result)
         self.reactor.pool.finish()
-        self.assertEqual(self.successResultOf(result), "DONE")
+        assert self.result(result) == "DONE"
 
     def test_failure(self) -> None:
         result = self.turns.run(VMId(1), int, "x")
         self.reactor.pool.finish()
-        self.failureResultOf(result, ValueError)
+        self.failure(result, ValueError)
 
     def test_in_turn(self) -> None:
         self.turns.run(VMId(1), str, "first")
         second = self.turns.run(VMId(1), str, "second")
         self.turns.run(VMId(2), str, "another's")
-        self.assertEqual(len(self.reactor.pool.begun), 2)
+        assert len(self.reactor.pool.begun) == 2
         self.reactor.pool.finish()
         self.reactor.pool.finish()
         self.reactor.pool.finish()
-        self.assertEqual(self.successResultOf(second), "second")
+        assert self.result(second) == "second"
 
     def test_after_a_failure(self) -> None:
         self.failed = self.turns.run(VMId(1), int, "x")
         second = self.turns.run(VMId(1), str, "second")
         self.reactor.pool.finish()
-        self.failureResultOf(self.failed, ValueError)
+        self.failure(self.failed, ValueError)
         self.reactor.pool.finish()
-        self.assertEqual(self.successResultOf(second), "second")
+        assert self.result(second) == "second"
 
     def test_cancelled(self) -> None:
         """The thread goes on, so the next one waits; its failure is nobody's."""
         first = self.turns.run(VMId(1), int, "x")
         second = self.turns.run(VMId(1), str, "second")
         first.cancel()
-        self.failureResultOf(first, CancelledError)
-        self.assertEqual(len(self.reactor.pool.begun), 1)
+        self.failure(first, CancelledError)
+        assert len(self.reactor.pool.begun) == 1
         self.reactor.pool.finish()
-        self.assertEqual(len(self.reactor.pool.begun), 1)
+        assert len(self.reactor.pool.begun) == 1
         self.reactor.pool.finish()
-        self.assertEqual(self.successResultOf(second), "second")
-        self.assertEqual(self.flushLoggedErrors(), [])
+        assert self.result(second) == "second"
+        assert self.logged(Exception) == 0
 
     def test_no_memory_of_vms_that_are_through(self) -> None:
         for number in range(3):
             self.turns.run(VMId(number), str)
         for _ in range(3):
             self.reactor.pool.finish()
-        self.assertEqual(self.turns._locks, {})
+        assert self.turns._locks == {}
