@@ -17,26 +17,17 @@ import psutil
 import pytest
 
 from tests.conftest import require
+from tests.integration.desktop import Desktop, desktop_farm, nxagents
 from tests.integration.farm import Client, Farm, display, eventually
 
 CANARY = "canary-Zk81-never-to-be-seen"
-SESSION = """#!/bin/sh
-exec xterm -geometry 80x24+0+0
-"""
 WIRE = Path(__file__).parents[1] / "wire"
 
 
 @pytest.fixture(scope="module")
 def farm(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Farm]:
-    require("bwrap", "nxagent", "xinit", "xterm")
-    folder = tmp_path_factory.mktemp("farm")
-    program = folder / "session"
-    program.write_text(SESSION)
-    program.chmod(0o755)
-    farm = Farm(folder, program, {"hkd.stop.vms": True, "hkd.watch.interval": 1.0, "hkd.watch.failures": 2})
-    farm.start()
-    yield farm
-    farm.stop()
+    with desktop_farm(tmp_path_factory.mktemp("farm")) as made:
+        yield made
 
 
 @pytest.fixture(scope="module")
@@ -44,43 +35,6 @@ def screen() -> Iterator[str]:
     require("Xvfb", "nxproxy")
     with display() as name:
         yield name
-
-
-class Desktop:
-    """A real client with a desktop on a screen."""
-
-    def __init__(self, farm: Farm, screen: str, vm_id: int | None = None) -> None:
-        self.farm = farm
-        self.vm_id = vm_id or farm.credentials["vm_id"]
-        self.process = farm.run_client("connect", "--vm", str(self.vm_id), environment={"DISPLAY": screen})
-        eventually(self.connected, "a session", 90)
-        # Until its first client is through, nxagent takes an end of the connection for a reason to give up.
-        eventually(lambda: farm.guest_processes("xterm -geometry"), "a desktop")
-
-    def session(self) -> str:
-        rows = self.farm.rows(
-            "SELECT s.id::text FROM vm_runtimes r JOIN sessions s ON s.id = r.session_id"
-            " WHERE r.vm_id = %s AND s.state = 'connected'",
-            self.vm_id,
-        )
-        return str(rows[0]["id"]) if rows else ""
-
-    def connected(self) -> str:
-        assert self.process.poll() is None, self.process.communicate()
-        return self.session()
-
-    def close(self) -> str:
-        """Go; return what the client had to say."""
-        if self.process.poll() is None:
-            self.process.send_signal(signal.SIGINT)
-        _, errors = self.process.communicate(timeout=30)
-        return errors
-
-
-def nxagents(farm: Farm) -> list[psutil.Process]:
-    """Those that are running, without the watchdogs that they fork."""
-    found = farm.guest_processes("/usr/bin/nxagent")
-    return [process for process in found if process.ppid() not in [other.pid for other in found]]
 
 
 def ended(farm: Farm, session: str) -> str:

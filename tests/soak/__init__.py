@@ -1,0 +1,1 @@
+"""Churn: what many repetitions leave behind."""
