@@ -111,13 +111,14 @@ def announce(installation: Installation) -> None:
 
 
 def interrupt(number: int, frame: FrameType | None) -> None:
-    """A TERM ends the demo as a Ctrl-C does."""
+    """A TERM ends the demo as a Ctrl-C does. So does an INT that whoever started us in the background has ignored."""
     raise KeyboardInterrupt
 
 
 def main() -> int:
     """Console script C{qvd-demo}."""
-    signal.signal(signal.SIGTERM, interrupt)
+    for number in (signal.SIGTERM, signal.SIGINT):
+        signal.signal(number, interrupt)
     try:
         return run(options_of(os.environ))
     except KeyboardInterrupt:
