@@ -37,7 +37,9 @@ class Hosts:
     async def renew(self, lease: Lease, lease_seconds: float, capacity: Capacity) -> HostStatus:
         row = await self.db.fetch_one(
             "UPDATE host_runtimes SET ok_ts = now(), lease_until = now() + %(seconds)s * interval '1 second',"
-            f" usable_ram = %(memory)s, usable_cpu = %(cpus)s WHERE {MINE} RETURNING state, blocked",
+            # One that is over is not renewed, whoever has noticed: a node that was stopped meanwhile begins anew.
+            f" usable_ram = %(memory)s, usable_cpu = %(cpus)s WHERE {MINE} AND lease_until > now()"
+            " RETURNING state, blocked",
             {
                 "host": lease.host_id,
                 "epoch": lease.epoch,
@@ -47,7 +49,7 @@ class Hosts:
             },
         )
         if row is None:
-            raise OwnershipLost("The lease of this node is over: another epoch has begun, or it was declared lost")
+            raise OwnershipLost("The lease of this node is over: not renewed in time, or another epoch has begun")
         return HostStatus(HostState(row["state"]), row["blocked"])
 
     async def set_state(self, lease: Lease, state: HostState) -> None:

@@ -2,13 +2,14 @@
 """
 The sign of life, and the end of the node's rights when it cannot be given.
 
-The lease is renewed every few seconds. The deadline is counted on the monotonic clock from the moment at which the
+The lease is renewed every few seconds. The deadline is counted, on the machine's uptime, from the moment at which the
 last confirmed renewal was I{sent}: the database's lease, which began later, is then still alive, so the VMs are ended
-before another node may start them.
+before another node may start them. A process that was stopped and goes on looks at the deadline before it writes.
 """
 
 from __future__ import annotations
 
+import math
 from collections.abc import Awaitable, Callable
 
 from attrs import frozen
@@ -66,6 +67,7 @@ class Heartbeat:
         self._renewed = renewed
         self._status: HostStatus | None = None
         self._fence: IDelayedCall | None = None
+        self._until = math.inf
         self._beats = Periodic(clock, times.renew, self._beat, "renewing the lease")
 
     def start(self, registered_at: float) -> None:
@@ -79,6 +81,8 @@ class Heartbeat:
         self._clear_fence()
 
     def lease(self) -> Lease:
+        if self._clock.seconds() >= self._until:
+            self._expire()
         if self._lease is None:
             raise Unavailable("This node has lost its place in the farm", retry_after=5)
         return self._lease
@@ -91,9 +95,11 @@ class Heartbeat:
         return "Server is blocked" if self._status.blocked else None
 
     async def _beat(self) -> None:
+        sent_at = self._clock.seconds()
+        if sent_at >= self._until:
+            self._expire()
         if self._lease is None:
             return
-        sent_at = self._clock.seconds()
         try:
             self._status = await self._hosts.renew(self._lease, self._times.lease, self._capacity())
         except OwnershipLost as error:
@@ -104,8 +110,8 @@ class Heartbeat:
 
     def _set_fence(self, sent_at: float) -> None:
         self._clear_fence()
-        left = sent_at + self._times.lease * (1 - MARGIN) - self._clock.seconds()
-        self._fence = self._clock.callLater(max(left, 0.0), self._expire)
+        self._until = sent_at + self._times.lease * (1 - MARGIN)
+        self._fence = self._clock.callLater(max(self._until - self._clock.seconds(), 0.0), self._expire)
 
     def _clear_fence(self) -> None:
         if self._fence is not None and self._fence.active():

@@ -56,6 +56,7 @@ from qvd.model.settings import Settings, parse
 from qvd.model.settings_node import NODE_KEYS
 from qvd.protocols.adapters.heads import HeadLimits, HeadServer
 from qvd.protocols.adapters.rpc import GuestDialer
+from qvd.protocols.adapters.steadyclock import count_on_uptime
 from qvd.protocols.adapters.tls import TLSLimits, TLSListenerFactory, listen_tls, make_server_context
 
 BOOT_PING_SECONDS = 0.1
@@ -307,6 +308,7 @@ def makeService(options: Options) -> IService:
 
     @raise SystemExit: the settings are wrong; the sentence names file and key.
     """
+    count_on_uptime(reactor)
     try:
         return Composition(read_settings(Path(options["config"]))).node
     except QVDError as error:

@@ -323,6 +323,13 @@ class TestHosts:
             await world.hosts.register("unknown", "127.0.0.1", 30.0)
 
     @pytest_twisted.ensureDeferred
+    async def test_a_lease_that_is_over_cannot_be_renewed(self, world: World) -> None:
+        lease = await world.running_host()
+        world.ask("UPDATE host_runtimes SET lease_until = now() - interval '1 second'")
+        with pytest.raises(OwnershipLost):
+            await world.hosts.renew(lease, 30.0, Capacity(GIB, 1.0))
+
+    @pytest_twisted.ensureDeferred
     async def test_a_lost_host_cannot_renew(self, world: World) -> None:
         lease = await world.running_host()
         world.ask("UPDATE host_runtimes SET state = 'lost'")

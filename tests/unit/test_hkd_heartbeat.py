@@ -62,6 +62,21 @@ class HeartbeatTests(Case):
         assert self.losses == ["The lease could not be renewed in time"]
         assert TIMES.lease > FENCE
 
+    def test_a_process_that_was_stopped_fences_itself_before_it_writes(self) -> None:
+        self.start()
+        renewals = self.hosts.conduct.count("renew")
+        # All timers are overdue at once, the next renewal first.
+        self.clock.advance(FENCE)
+        assert self.losses == ["The lease could not be renewed in time"]
+        assert self.hosts.conduct.count("renew") == renewals
+
+    def test_nor_does_it_give_its_lease_to_anybody(self) -> None:
+        self.start()
+        self.clock.rightNow += FENCE
+        with pytest.raises(Unavailable):
+            self.heartbeat.lease()
+        assert self.losses == ["The lease could not be renewed in time"]
+
     def test_the_fence_is_counted_from_the_registration_at_first(self) -> None:
         self.hosts.conduct.always_fail("renew", DatabaseUnavailable("away"))
         self.heartbeat.start(self.clock.seconds() - 20)
