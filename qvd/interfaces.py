@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Awaitable, Callable, Mapping, Sequence
+from collections.abc import Awaitable, Callable, Collection, Mapping, Sequence
 from typing import Any, TypeVar
 
 from zope.interface import Attribute, Interface
@@ -217,8 +217,8 @@ class ISessions(Interface):
     async def end(session_id: SessionId, reason: str) -> None:
         """The session is over. Idempotent; the first reason stays."""
 
-    async def superseded(host_id: HostId) -> Sequence[SessionId]:
-        """This node's sessions that have not ended and are no longer their VM's current one."""
+    async def unended(host_id: HostId) -> Mapping[SessionId, bool]:
+        """This node's sessions that have not ended: true while it is still its VM's current one."""
 
 
 class IAdministrators(Interface):
@@ -237,8 +237,9 @@ class IOwnership(Interface):
     async def bound(lease: Lease) -> Sequence[VM]:
         """All VMs whose row names this node, whatever their epoch."""
 
-    async def pending(lease: Lease) -> Sequence[VM]:
-        """VMs of this node with an order that it has not taken up."""
+    async def pending(lease: Lease, carried: Collection[VMId]) -> Sequence[VM]:
+        """VMs of this node with an order that it has not taken up, and those that it has under this epoch but does not
+        carry: a claim can be committed long after its answer was given up."""
 
     async def claim_start(lease: Lease, vm_id: VMId, secret: Secret) -> VMSpec | None:
         """Take up a start order: the row becomes C{starting} under this epoch.
@@ -303,6 +304,9 @@ class IHosts(Interface):
 
 class ISessionKiller(Interface):
     """The L7R's side of the rule that the newest client wins."""
+
+    def serves(session_id: SessionId) -> bool:
+        """It goes on here."""
 
     def close(session_id: SessionId, reason: str) -> None:
         """End one, telling its client the reason where the protocol still allows. Of one that is not served (any

@@ -3,7 +3,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 
 from attrs import frozen
 from zope.interface import implementer
@@ -31,11 +31,13 @@ class Ownership:
         rows = await self.db.fetch(f"SELECT {VM_COLUMNS} FROM {VM_TABLES} WHERE r.host_id = %s", (lease.host_id,))
         return [vm_of(row) for row in rows]
 
-    async def pending(self, lease: Lease) -> Sequence[VM]:
+    async def pending(self, lease: Lease, carried: Collection[VMId]) -> Sequence[VM]:
         # Stops first: what they free may be what a start needs.
         rows = await self.db.fetch(
-            f"SELECT {VM_COLUMNS} FROM {VM_TABLES} WHERE {PENDING} ORDER BY r.desired_state DESC, r.vm_id",
-            {"host": lease.host_id},
+            f"SELECT {VM_COLUMNS} FROM {VM_TABLES} WHERE {PENDING} OR (r.host_id = %(host)s"
+            "  AND r.host_epoch = %(epoch)s AND r.vm_state <> 'stopped' AND r.vm_id <> ALL(%(carried)s::integer[]))"
+            " ORDER BY r.desired_state DESC, r.vm_id",
+            {"host": lease.host_id, "epoch": lease.epoch, "carried": list(carried)},
         )
         return [vm_of(row) for row in rows]
 

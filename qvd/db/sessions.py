@@ -3,7 +3,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping
 
 from attrs import frozen
 from zope.interface import implementer
@@ -77,10 +77,10 @@ class Sessions:
             {"id": session_id, "reason": reason},
         )
 
-    async def superseded(self, host_id: HostId) -> Sequence[SessionId]:
+    async def unended(self, host_id: HostId) -> Mapping[SessionId, bool]:
         rows = await self.db.fetch(
-            "SELECT s.id::text FROM sessions s JOIN vm_runtimes r ON r.vm_id = s.vm_id"
-            " WHERE s.host_id = %s AND s.ended_at IS NULL AND r.session_id IS DISTINCT FROM s.id",
+            "SELECT s.id::text, r.session_id IS NOT DISTINCT FROM s.id AS current FROM sessions s"
+            " JOIN vm_runtimes r ON r.vm_id = s.vm_id WHERE s.host_id = %s AND s.ended_at IS NULL",
             (host_id,),
         )
-        return [SessionId(row["id"]) for row in rows]
+        return {SessionId(row["id"]): row["current"] for row in rows}

@@ -20,6 +20,7 @@ RESERVED = """
     SELECT r.host_id, sum(o.memory) AS memory FROM vm_runtimes r JOIN vms v ON v.id = r.vm_id
     JOIN osfs o ON o.id = v.osf_id WHERE r.host_id IS NOT NULL GROUP BY r.host_id
 """
+GOING_DOWN = (VMState.STOPPING, VMState.ZOMBIE)
 
 
 async def say_cause(tx: ITransaction, cause: str) -> None:
@@ -56,7 +57,8 @@ class VMs:
             vm = await locked(tx, vm_id)
             if vm.host_id is None:
                 await place(tx, vm_id)
-            elif vm.desired is not Desired.RUNNING:
+            elif vm.desired is not Desired.RUNNING or (vm.state in GOING_DOWN and vm.generation == vm.acked):
+                # One that ended by itself is still wanted, but its release will end that wish.
                 await want(tx, vm_id, Desired.RUNNING)
 
         await self.db.transact("order_start", order)

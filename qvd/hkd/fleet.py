@@ -50,7 +50,6 @@ class Fleet:
         self._new_secret = new_secret
         self._runners: dict[VMId, Runner] = {}
         self._found: Sequence[Runner | None] = ()
-        self._doubtful: set[VMId] = set()
         self._lost = False
         self._answered: set[VMId] = set()
         self._looks = Periodic(clock, look_seconds, self._look, "looking for orders")
@@ -133,24 +132,18 @@ class Fleet:
             await self._ports.ownership.seen(self._lease, sorted(answered))
 
     async def _look(self) -> None:
-        if self._doubtful:
-            await self._find_orphans()
-        for vm in await self._ports.ownership.pending(self._lease):
-            try:
+        carried = set(self._runners)
+        for vm in await self._ports.ownership.pending(self._lease, carried):
+            if vm.vm_id not in carried and vm.epoch == self._lease.epoch and vm.state is not VMState.STOPPED:
+                self._end_orphan(vm)
+            else:
                 await self._take_up(vm)
-            except DatabaseUnavailable:
-                # Whether it was written is unknown.
-                self._doubtful.add(vm.vm_id)
-                raise
 
-    async def _find_orphans(self) -> None:
-        """VMs that were claimed by a statement whose answer was lost: nobody carries them."""
-        for vm in await self._ports.ownership.bound(self._lease):
-            mine = vm.epoch == self._lease.epoch and vm.state is not VMState.STOPPED
-            if vm.vm_id in self._doubtful and mine and vm.vm_id not in self._runners:
-                self.log.warn("VM {vm_id}: its start was interrupted", vm_id=vm.vm_id)
-                self._carry(Runner(vm.vm_id, self._lease, self._ports, Step.KILL, error=INTERRUPTED, stored=vm.state))
-        self._doubtful.clear()
+    def _end_orphan(self, vm: VM) -> None:
+        """It was claimed by a statement whose answer was lost, and nobody carries it."""
+        if not self._lost:
+            self.log.warn("VM {vm_id}: its start was interrupted", vm_id=vm.vm_id)
+            self._carry(Runner(vm.vm_id, self._lease, self._ports, Step.KILL, error=INTERRUPTED, stored=vm.state))
 
     def _carry(self, runner: Runner) -> None:
         self._runners[runner.vm_id] = runner

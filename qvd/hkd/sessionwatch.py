@@ -1,5 +1,8 @@
 # -*- test-case-name: tests.unit.test_hkd_sessionwatch -*-
-"""Ends the sessions of this node that a newer client has taken over, as soon as the bell rings."""
+"""
+Ends the sessions of this node that a newer client has taken over, as soon as the bell rings, and the rows of those
+that nobody serves: their claim was committed after its answer had been given up.
+"""
 
 from __future__ import annotations
 
@@ -12,11 +15,12 @@ from qvd.interfaces import IBells, ISessionKiller, ISessions
 from qvd.model.ids import HostId
 from qvd.protocols.channels import session_on_host
 
+GIVEN_UP = "The client had gone before the session began"
 TAKEN = "Another client has taken this virtual machine over"
 
 
 class SessionWatch:
-    """Looks for superseded sessions: on the bell, and every C{look_seconds}."""
+    """Looks at the sessions that have not ended: on the bell, and every C{look_seconds}."""
 
     def __init__(
         self,
@@ -31,7 +35,7 @@ class SessionWatch:
         self._sessions = sessions
         self._killer = killer
         self._bells = bells
-        self._looks = Periodic(clock, look_seconds, self._look, "looking for superseded sessions")
+        self._looks = Periodic(clock, look_seconds, self._look, "looking for sessions to end")
         self._end: Callable[[], None] | None = None
 
     def start(self) -> None:
@@ -45,5 +49,8 @@ class SessionWatch:
         await self._looks.stop()
 
     async def _look(self) -> None:
-        for session_id in await self._sessions.superseded(self._host_id):
-            self._killer.close(session_id, TAKEN)
+        for session_id, current in (await self._sessions.unended(self._host_id)).items():
+            if not current:
+                self._killer.close(session_id, TAKEN)
+            elif not self._killer.serves(session_id):
+                self._killer.close(session_id, GIVEN_UP)

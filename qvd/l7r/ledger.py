@@ -2,7 +2,7 @@
 """
 The sessions of this process, and the certainty that each one's end reaches the database.
 
-An end that cannot be written, because the database is away, is kept and tried again. What a crash leaves open is
+An end that cannot be written, whyever, is kept and tried again. What a crash leaves open is
 ended by the next epoch of the node.
 """
 
@@ -10,7 +10,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 
-from twisted.internet.defer import Deferred
+from twisted.internet.defer import CancelledError, Deferred
 from twisted.internet.interfaces import IReactorTime
 from twisted.internet.task import deferLater
 from twisted.logger import Logger
@@ -34,11 +34,14 @@ class Ledger:
         self._clock = clock
         self._sessions = sessions
         self._closers: dict[SessionId, Callable[[str], None]] = {}
-        self._ending: set[Deferred[None]] = set()
+        self._ending: dict[SessionId, Deferred[None]] = {}
 
     def open(self, session_id: SessionId, closer: Callable[[str], None]) -> None:
         """A session begins; C{closer(reason)} ends it from outside."""
         self._closers[session_id] = closer
+
+    def serves(self, session_id: SessionId) -> bool:
+        return session_id in self._closers
 
     def close(self, session_id: SessionId, reason: str) -> None:
         closer = self._closers.get(session_id)
@@ -56,10 +59,13 @@ class Ledger:
     def end(self, session_id: SessionId, reason: str) -> None:
         """A session is over: have its row say so, whatever it takes."""
         self._closers.pop(session_id, None)
-        writing = Deferred.fromCoroutine(self._write(session_id, reason))
-        self._ending.add(writing)
-        writing.addErrback(lambda failure: self.log.failure("session {id} not ended", failure, id=session_id))
-        writing.addBoth(lambda _: self._ending.discard(writing))
+        if session_id not in self._ending:
+            writing = self._ending[session_id] = Deferred.fromCoroutine(self._write(session_id, reason))
+            writing.addErrback(lambda failure: self.log.failure("session {id} not ended", failure, id=session_id))
+            writing.addBoth(lambda _: self._settle(session_id))
+
+    def _settle(self, session_id: SessionId) -> None:
+        del self._ending[session_id]
 
     async def _write(self, session_id: SessionId, reason: str) -> None:
         while True:
@@ -67,14 +73,20 @@ class Ledger:
                 await self._sessions.end(session_id, reason)
                 return
             except DatabaseUnavailable:
-                await deferLater(self._clock, RETRY)
+                pass
+            except CancelledError:
+                raise
+            except Exception:  # noqa: BLE001
+                # A full disk, or a server that only reads since a fail-over: that passes as well.
+                self.log.failure("session {id} is not ended yet", id=session_id)
+            await deferLater(self._clock, RETRY)
 
     async def settled(self, seconds: float) -> None:
         """Wait until all ends are written, C{seconds} at most; then give the rest up for the next epoch."""
         until = self._clock.seconds() + seconds
         while self._ending and self._clock.seconds() < until:
             await deferLater(self._clock, 0.05)
-        for writing in list(self._ending):
+        for writing in list(self._ending.values()):
             writing.cancel()
 
     @property

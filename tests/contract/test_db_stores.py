@@ -113,7 +113,21 @@ class TestOrders:
         assert (row["host_id"], row["desired_state"], row["generation"]) == (lease.host_id, "running", 1)
         (event,) = world.events("vm.ordered")
         assert event["cause"] == "alice"
-        assert [vm.vm_id for vm in await world.ownership.pending(lease)] == [world.vm_id]
+        assert [vm.vm_id for vm in await world.ownership.pending(lease, ())] == [world.vm_id]
+
+    @pytest_twisted.ensureDeferred
+    async def test_one_that_goes_down_by_itself_is_started_again_for_the_next_client(self, world: World) -> None:
+        lease = await world.running_host()
+        await world.claimed(lease)
+        dying = Change(VMState.STOPPING, "killing", "Killing", error="The guest does not answer")
+        await world.ownership.save(lease, world.vm_id, VMState.STARTING, dying)
+        await world.vms.order_start(world.vm_id, "alice")
+        await world.vms.order_start(world.vm_id, "alice again")
+        assert world.row()["generation"] == 2
+        await world.ownership.release(lease, world.vm_id, None)
+        row = world.row()
+        assert (row["vm_state"], row["desired_state"], row["host_id"]) == ("stopped", "running", lease.host_id)
+        assert [vm.vm_id for vm in await world.ownership.pending(lease, ())] == [world.vm_id]
 
     @pytest_twisted.ensureDeferred
     async def test_no_node_is_explained(self, world: World) -> None:
@@ -158,7 +172,8 @@ class TestOwnership:
         assert (spec.image, spec.memory, spec.login) == ("desk", GIB, "alice")
         assert spec.home == f"{world.tenant}/{world.vm_id}"
         assert await world.ownership.claim_start(lease, world.vm_id, SECRET) is None
-        assert await world.ownership.pending(lease) == []
+        assert await world.ownership.pending(lease, [world.vm_id]) == []
+        assert [vm.vm_id for vm in await world.ownership.pending(lease, ())] == [world.vm_id], "nobody carries it"
         await world.ownership.save(
             lease, world.vm_id, VMState.STARTING, Change(VMState.RUNNING, "running", "Running", GUEST)
         )
@@ -225,7 +240,7 @@ class TestOwnership:
         lease = await world.running_host()
         await world.claimed(lease)
         await world.vms.order_stop(world.vm_id, "alice")
-        (vm,) = await world.ownership.pending(lease)
+        (vm,) = await world.ownership.pending(lease, ())
         assert vm.desired is Desired.STOPPED
         assert await world.ownership.acknowledge(lease, world.vm_id, vm.generation)
         await world.vms.order_start(world.vm_id, "alice again")
@@ -241,14 +256,14 @@ class TestOwnership:
         await world.vms.order_stop(world.vm_id, "alice")
         await world.ownership.release(lease, world.vm_id, "it ended by itself first")
         assert world.row()["host_id"] is None
-        assert await world.ownership.pending(lease) == []
+        assert await world.ownership.pending(lease, ()) == []
 
     @pytest_twisted.ensureDeferred
     async def test_a_missing_image_is_refused_with_a_reason(self, world: World) -> None:
         lease = await world.running_host()
         world.ask("UPDATE dis SET blocked = true")
         await world.vms.order_start(world.vm_id, "alice")
-        (vm,) = await world.ownership.pending(lease)
+        (vm,) = await world.ownership.pending(lease, ())
         with pytest.raises(NotFound, match="'default' in 'desk'") as caught:
             await world.ownership.claim_start(lease, world.vm_id, SECRET)
         await world.ownership.refuse(lease, world.vm_id, vm.generation, caught.value.text)
@@ -274,13 +289,13 @@ class TestSessions:
         await world.sessions.connected(first.session_id)
         assert await world.sessions.claim(second) == first.session_id
         assert not await world.sessions.is_current(first.session_id)
-        assert await world.sessions.superseded(lease.host_id) == [first.session_id]
+        assert await world.sessions.unended(lease.host_id) == {first.session_id: False, second.session_id: True}
         assert not await world.sessions.has_ended(first.session_id)
         await world.sessions.end(first.session_id, "taken over")
         await world.sessions.end(first.session_id, "a second reason")
         assert await world.sessions.has_ended(first.session_id)
         assert world.row()["session_id"] == second.session_id
-        assert await world.sessions.superseded(lease.host_id) == []
+        assert await world.sessions.unended(lease.host_id) == {second.session_id: True}
         (ended,) = world.ask("SELECT end_reason FROM sessions WHERE id = %s", first.session_id)
         assert ended["end_reason"] == "taken over"
         await world.sessions.end(second.session_id, "gone")
@@ -304,7 +319,7 @@ class TestSessions:
         olders = await gatherResults([later(world.sessions.claim(spec)) for spec in specs])
         assert olders.count(None) == 1
         assert len(set(olders)) == 6
-        assert len(await world.sessions.superseded(lease.host_id)) == 5
+        assert sorted((await world.sessions.unended(lease.host_id)).values()) == [False] * 5 + [True]
 
 
 class TestHosts:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Collection, Sequence
 from datetime import UTC, datetime
 from typing import Any
 
@@ -93,9 +93,11 @@ class FakeOwnership:
         await self.conduct.before("bound")
         return [vm for vm in self.rows.table.values() if vm.host_id == lease.host_id]
 
-    async def pending(self, lease: Lease) -> Sequence[VM]:
+    async def pending(self, lease: Lease, carried: Collection[VMId]) -> Sequence[VM]:
         await self.conduct.before("pending")
-        found = [vm for vm in self.rows.table.values() if vm.host_id == lease.host_id and vm.generation > vm.acked]
+        mine = [vm for vm in self.rows.table.values() if vm.host_id == lease.host_id]
+        left = [vm for vm in mine if vm.epoch == lease.epoch and vm.state is not VMState.STOPPED]
+        found = [vm for vm in mine if vm.generation > vm.acked or (vm in left and vm.vm_id not in carried)]
         await self.conduct.after("pending")
         return found
 
@@ -216,7 +218,8 @@ class FakeVMs:
     async def order_start(self, vm_id: VMId, cause: str) -> None:
         await self.conduct.before("order_start", vm_id, cause)
         vm = self.rows[vm_id]
-        if vm.host_id is None or vm.desired is not Desired.RUNNING:
+        dying = vm.state in (VMState.STOPPING, VMState.ZOMBIE) and vm.generation == vm.acked
+        if vm.host_id is None or vm.desired is not Desired.RUNNING or dying:
             self.rows.order(vm_id, Desired.RUNNING)
 
     async def order_stop(self, vm_id: VMId, cause: str) -> None:

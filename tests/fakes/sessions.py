@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping
 
 from zope.interface import implementer
 
@@ -62,23 +62,28 @@ class FakeSessions:
         self.current = {vm_id: current for vm_id, current in self.current.items() if current != session_id}
         await self.conduct.after("end")
 
-    async def superseded(self, host_id: HostId) -> Sequence[SessionId]:
-        await self.conduct.before("superseded", host_id)
-        return [
-            session_id
+    async def unended(self, host_id: HostId) -> Mapping[SessionId, bool]:
+        await self.conduct.before("unended", host_id)
+        return {
+            session_id: self.current.get(spec.vm_id) == session_id
             for session_id, spec in self.specs.items()
-            if spec.lease.host_id == host_id
-            and session_id not in self.ended
-            and self.current.get(spec.vm_id) != session_id
-        ]
+            if spec.lease.host_id == host_id and session_id not in self.ended
+        }
 
 
 @implementer(ISessionKiller)
 class FakeKiller:
-    """L{ISessionKiller} that writes down whom it closed."""
+    """L{ISessionKiller} that writes down whom it closed.
+
+    @ivar unknown: sessions that go on nowhere.
+    """
 
     def __init__(self) -> None:
         self.closed: list[tuple[SessionId, str]] = []
+        self.unknown: set[SessionId] = set()
+
+    def serves(self, session_id: SessionId) -> bool:
+        return session_id not in self.unknown
 
     def close(self, session_id: SessionId, reason: str) -> None:
         self.closed.append((session_id, reason))

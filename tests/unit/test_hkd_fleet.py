@@ -219,6 +219,15 @@ class OrderTests(FleetCase):
         self.clock.pump([LOOK] * 3)
         assert self.rows[1].state is VMState.RUNNING or VMId(1) in self.fleet.running or self.rows[1].last_error
 
+    def test_nor_does_one_that_is_committed_long_after(self) -> None:
+        self.conduct.fail("claim_start", AWAY)
+        self.start()
+        self.order(1, Desired.RUNNING)
+        self.rows.write(1, state=VMState.STARTING, epoch=LEASE.epoch, acked=self.rows[1].generation)
+        self.clock.pump([LOOK] * 3)
+        assert self.states()[0] == "stopped"
+        assert self.rows[1].last_error == INTERRUPTED
+
     def test_a_stop_whose_acknowledgement_was_lost_is_carried_out(self) -> None:
         self.start()
         self.order(1, Desired.RUNNING)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from twisted.internet.task import Clock
 
-from qvd.hkd.sessionwatch import TAKEN, SessionWatch
+from qvd.hkd.sessionwatch import GIVEN_UP, TAKEN, SessionWatch
 from qvd.model.errors import DatabaseUnavailable
 from qvd.model.ids import Epoch, HostId, SessionId, TenantId, UserId, VMId
 from qvd.model.records import Lease, SessionSpec
@@ -54,12 +54,23 @@ class SessionWatchTests(Case):
         self.claim("new")
         self.bells.ring(session_on_host(HOST))
         assert self.killer.closed == []
-        looks = self.sessions.conduct.count("superseded")
+        looks = self.sessions.conduct.count("unended")
         self.bells.ring(session_on_host(HostId(8)))
-        assert self.sessions.conduct.count("superseded") == looks
+        assert self.sessions.conduct.count("unended") == looks
+
+    def test_a_row_that_nobody_serves_is_ended(self) -> None:
+        self.claim("given up")
+        self.killer.unknown.add(SessionId("given up"))
+        self.watch.start()
+        assert self.killer.closed == [(SessionId("given up"), GIVEN_UP)]
+
+    def test_one_that_goes_on_is_left_alone(self) -> None:
+        self.claim("mine")
+        self.watch.start()
+        assert self.killer.closed == []
 
     def test_a_database_that_is_away_is_asked_again(self) -> None:
-        self.sessions.conduct.fail("superseded", DatabaseUnavailable("away"))
+        self.sessions.conduct.fail("unended", DatabaseUnavailable("away"))
         self.claim("old")
         self.claim("new")
         self.watch.start()

@@ -88,7 +88,7 @@ class BeginTests(TenureCase):
         assert self.clock.getDelayedCalls() == []
         held.go_on()
         self.result(beginning)
-        assert self.conduct.names("renew", "save", "pending", "superseded")[:1] == ["renew"]
+        assert self.conduct.names("renew", "save", "pending", "unended")[:1] == ["renew"]
 
     def test_it_takes_its_place(self) -> None:
         self.hosts.stale = 2
@@ -219,7 +219,7 @@ class CloseTests(TenureCase):
         self.result(closing)
 
     def test_a_database_that_is_away_does_not_keep_it(self) -> None:
-        for name in ("set_state", "renew", "pending", "superseded"):
+        for name in ("set_state", "renew", "pending", "unended"):
             self.conduct.always_fail(name, AWAY)
         self.result(self.tenure.close(stop_vms=False))
 

@@ -70,11 +70,24 @@ class LedgerTests(Case):
         assert self.sessions.ended == {ONE: "over"}
         assert self.clock.getDelayedCalls() == []
 
-    def test_an_end_that_fails_otherwise_is_logged(self) -> None:
-        self.sessions.conduct.fail("end", ValueError("a constraint"))
+    def test_an_end_that_fails_otherwise_is_logged_and_tried_again(self) -> None:
+        self.sessions.conduct.fail("end", OSError("No space left on device"))
         self.ledger.end(ONE, "over")
-        assert self.logged(ValueError) == 1
+        assert self.logged(OSError) == 1
+        assert self.sessions.ended == {}
+        self.clock.advance(RETRY)
+        assert self.sessions.ended == {ONE: "over"}
         self.result(self.ledger.settled(10))
+
+    def test_an_end_is_written_once_however_often_it_is_asked_for(self) -> None:
+        self.sessions.conduct.always_fail("end", AWAY)
+        for _ in range(5):
+            self.ledger.close(SessionId("three"), "taken")
+        assert len(self.clock.getDelayedCalls()) == 1
+        self.sessions.conduct.recover("end")
+        self.clock.advance(RETRY)
+        assert self.sessions.ended == {"three": "taken"}
+        assert self.clock.getDelayedCalls() == []
 
     def test_settled_waits_for_the_ends(self) -> None:
         held = self.sessions.conduct.hold("end")
