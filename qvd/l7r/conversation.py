@@ -75,9 +75,8 @@ class Conversation:
             self._refuse(route, error)
             if isinstance(error, AuthenticationFailed):
                 self._failed_logins += 1
-                return self._failed_logins < FAILED_LOGINS
-            # A client that goes on after a refused connect would send NX where a request is expected.
-            return route is not l7r.Route.CONNECT
+            # One client takes any answer to its connect for a success, and goes on in NX until somebody hangs up.
+            return route is not l7r.Route.CONNECT and self._failed_logins < FAILED_LOGINS
         except Exception:  # noqa: BLE001 - the edge: a client hears of it, the log has the rest
             self.log.failure("{peer}: {route} failed", peer=self._wire.peer, route=route.value)
             self._wire.send(l7r.error_reply(500, INTERNAL))

@@ -105,10 +105,11 @@ class LoginTests(ConversationCase):
         assert self.status(request(LIST)) == 200
         assert not self.client.closed
 
-    def test_also_after_a_refused_connect(self) -> None:
-        assert self.status(connect_request(login="alice:wrong")) == 401
-        assert not self.client.closed
-        assert self.status(request(LIST)) == 200
+    def test_not_after_a_refused_connect(self) -> None:
+        """A client that does not look at the status sends NX now, and must be told by the end of the connection."""
+        replies = self.client.ask(connect_request(login="alice:wrong") + request(LIST))
+        assert statuses(replies) == [401]
+        assert self.client.closed
 
     def test_not_for_ever(self) -> None:
         for _ in range(4):
