@@ -11,16 +11,19 @@ every death of a connection is told once to its owner, and who waits gets L{Data
 from __future__ import annotations
 
 import math
+import socket
 from collections.abc import Callable, Iterator, Mapping, Sequence
+from ipaddress import ip_address
 from random import Random
 from typing import Any, TypeVar
 
 import psycopg2
-from psycopg2.extensions import make_dsn
+from psycopg2.extensions import make_dsn, parse_dsn
 from psycopg2.extras import RealDictCursor
 from twisted.internet.defer import CancelledError, Deferred
 from twisted.internet.error import ConnectionDone, ConnectionLost
 from twisted.internet.interfaces import IReactorTime
+from twisted.internet.threads import deferToThreadPool
 from twisted.python.failure import Failure
 from txpostgres import txpostgres
 
@@ -77,6 +80,22 @@ def within(clock: IReactorTime, seconds: float, operation: Deferred[T]) -> Defer
     return operation
 
 
+def is_name(host: str) -> bool:
+    """Neither an address nor the folder of a UNIX socket."""
+    if not host or host.startswith(("/", "@")):
+        return False
+    try:
+        ip_address(host)
+    except ValueError:
+        return True
+    return False
+
+
+def look_up(names: Sequence[str]) -> list[str]:
+    """One address for each name. Blocks."""
+    return [str(socket.getaddrinfo(name, None, type=socket.SOCK_STREAM)[0][4][0]) for name in names]
+
+
 class Address:
     """Where the database is and who we are there, as libpq wants it.
 
@@ -97,8 +116,24 @@ class Address:
         else:
             text = ""
             parameters |= {k: v.reveal() if isinstance(v, Secret) else v for k, v in dsn.items()}
-        self.dsn = Secret(make_dsn(text, **parameters))
+        self._dsn = Secret(make_dsn(text, **parameters))
         self.deadline = deadline
+
+    async def dsn(self, reactor: Any) -> Secret:
+        """The connection string, with addresses for host names: libpq would look those up while the reactor waits.
+
+        @raise DatabaseUnavailable: a name is not known now.
+        """
+        text = self._dsn.reveal()
+        known = parse_dsn(text)
+        names = known.get("host", "").split(",")
+        if "hostaddr" in known or not all(is_name(name) for name in names):
+            return self._dsn
+        looked_up = deferToThreadPool(reactor, reactor.getThreadPool(), look_up, names)
+        try:
+            return Secret(make_dsn(text, hostaddr=",".join(await looked_up)))
+        except OSError as error:
+            raise unavailable(f"The name of the database's host ({known['host']}): {error.strerror}") from None
 
     @property
     def set_up(self) -> dict[str, str]:
@@ -159,7 +194,8 @@ class Link(txpostgres.Connection):  # type: ignore[misc]
 
     async def _open(self, address: Address) -> None:
         try:
-            await self._abortable(self.connect(address.dsn.reveal(), cursor_factory=RealDictCursor))
+            dsn = await address.dsn(self.reactor)
+            await self._abortable(self.connect(dsn.reveal(), cursor_factory=RealDictCursor))
             self._opened = True
             await self.run(SET_UP, address.set_up)
         except psycopg2.Error as error:

@@ -67,8 +67,7 @@ class Transaction:
 class Pool:
     """L{IDatabase} over a bounded number of connections.
 
-    @param dsn: libpq's connection string or its parameters. The host is an address or the folder of a UNIX socket:
-        a name would be looked up while the reactor waits.
+    @param dsn: libpq's connection string or its parameters.
     @param size: connections at most.
     @param deadline: seconds for a call: its waiting in line, its statements and its retries together.
     @param application: how the server's own views name these connections.

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import socket
 from itertools import islice
 from random import Random
 from typing import Any
@@ -15,6 +16,7 @@ from twisted.internet.task import Clock
 from qvd.db.connection import FIRST_BACK_OFF, LONGEST_BACK_OFF, Address, Link, back_off, reason_of, within
 from qvd.model.errors import DatabaseUnavailable
 from qvd.model.secret import Secret
+from tests.fakes.threads import ThreadedReactor
 
 
 def outcome(limited: Deferred[Any]) -> list[Any]:
@@ -67,12 +69,18 @@ def test_back_off() -> None:
     assert delays != list(islice(back_off(Random(2)), 20))
 
 
+def known(address: Address, reactor: Any = None) -> dict[str, str]:
+    """The parameters that libpq gets."""
+    found = outcome(Deferred.fromCoroutine(address.dsn(reactor)))
+    return dict(parse_dsn(found[0].reveal()))
+
+
 def test_address() -> None:
     text = Address("postgresql://alice:pw@10.0.0.1/qvd?connect_timeout=1", 8, "qvd")
     parts = Address({"host": "/run/pg", "user": "alice", "password": Secret("pw")}, 7.5, "qvd")
-    assert parse_dsn(text.dsn.reveal())["host"] == "10.0.0.1"
-    assert parse_dsn(parts.dsn.reveal())["password"] == "pw"
-    assert parse_dsn(parts.dsn.reveal())["application_name"] == "qvd"
+    assert known(text)["host"] == "10.0.0.1"
+    assert known(parts)["password"] == "pw"
+    assert known(parts)["application_name"] == "qvd"
     assert text.set_up == {"longest": "10000"}
     assert parts.set_up == {"longest": "9500"}
     assert "pw" not in repr(vars(text)) + repr(vars(parts))
@@ -83,6 +91,34 @@ def test_address() -> None:
 def test_reason_of() -> None:
     assert reason_of(psycopg2.OperationalError("refused\n\tIs the server running?\n")) == "refused"
     assert reason_of(psycopg2.InterfaceError()) == "InterfaceError"
+
+
+def test_a_host_name_is_looked_up_in_a_thread(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(socket, "getaddrinfo", lambda name, port, type: [(0, 0, 0, "", (f"192.0.2.{len(name)}", 0))])
+    reactor = ThreadedReactor()
+    address = Address({"host": "db1,database2", "user": "alice"}, 8, "qvd")
+    found = outcome(Deferred.fromCoroutine(address.dsn(reactor)))
+    assert found == []
+    reactor.pool.finish()
+    parameters = parse_dsn(found[0].reveal())
+    assert (parameters["host"], parameters["hostaddr"]) == ("db1,database2", "192.0.2.3,192.0.2.9")
+
+
+@pytest.mark.parametrize("host", ["", "/run/pg", "@abstract", "192.0.2.1", "2001:db8::1"])
+def test_nothing_else_is_looked_up(host: str) -> None:
+    assert "hostaddr" not in known(Address({"host": host, "user": "alice"}, 8, "qvd"))
+
+
+def test_a_name_that_is_not_known(monkeypatch: pytest.MonkeyPatch) -> None:
+    def fail(*args: Any, **more: Any) -> None:
+        raise socket.gaierror(-2, "Name or service not known")
+
+    monkeypatch.setattr(socket, "getaddrinfo", fail)
+    reactor = ThreadedReactor()
+    found = outcome(Deferred.fromCoroutine(Address("host=nowhere", 8, "qvd").dsn(reactor)))
+    reactor.pool.finish()
+    assert isinstance(found[0], DatabaseUnavailable)
+    assert found[0].text == "The name of the database's host (nowhere): Name or service not known"
 
 
 class SocketlessConnection:
