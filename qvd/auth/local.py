@@ -137,13 +137,16 @@ class Argon2Hasher:
         self._running = True
 
     def stop(self) -> None:
-        """Refuse whoever waits and end the threads; returns when the computations under way are done."""
+        """Refuse whoever waits."""
         if not self._running:
             return
         self._running = False
         for job in tuple(self._jobs):
             job.abandon()
             job.finish(False, Failure(Unavailable("The node is stopping")))  # type: ignore[no-untyped-call]
+
+    def join(self) -> None:
+        """After L{stop}, and in a thread: end ours, which waits for the computations under way."""
         self._pool.stop()
 
     async def verify(self, stored: str | None, password: str) -> bool:

@@ -20,8 +20,7 @@ from psycopg2.extensions import make_dsn
 
 from qvd.db import migrate
 from qvd.model.errors import DatabaseUnavailable, QVDError, SettingsError
-from qvd.model.settings import parse
-from qvd.model.settings_node import NODE_KEYS
+from qvd.model.settings_node import parse_node
 
 DONE, REFUSED, USAGE, UNREACHABLE = 0, 1, 2, 3
 CONFIG = Path("/etc/qvd/node.conf")
@@ -63,7 +62,7 @@ def dsn_of(options: argparse.Namespace) -> str:
         except psycopg2.ProgrammingError:
             raise SettingsError("The connection string is not one that PostgreSQL understands") from None
     try:
-        settings = parse(tomllib.loads(options.config.read_text()), NODE_KEYS, str(options.config))
+        settings = parse_node(tomllib.loads(options.config.read_text()), str(options.config))
     except OSError as error:
         raise SettingsError(f"{options.config}: {error.strerror}") from None
     except tomllib.TOMLDecodeError as error:

@@ -184,7 +184,11 @@ class Installation:
             "l7r.tls.key": str(tls / "key.pem"),
             "l7r.auth.tenant": "demo",
             "admin.port": self._admin_port,
+            # Together less than STOP_SECONDS, so that a guest that resists is killed by the node itself.
             "hkd.stop.vms": True,
+            "hkd.stop.timeout": 8.0,
+            "hkd.timeout.shutdown": 5.0,
+            "hkd.timeout.kill": 2.0,
             "vm.sandbox.host_files": True,
             "vm.sandbox.x_session": str(self.folder / "x-session"),
             **self._overrides,

@@ -3,8 +3,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Awaitable, Callable
-from typing import Protocol, TypeVar
+from collections.abc import Awaitable, Callable, Coroutine
+from typing import Any, Protocol, TypeVar
 
 from attrs import frozen
 from twisted.application.service import Service
@@ -26,6 +26,10 @@ RETRY = 2.0
 """Seconds between tries to begin, while the database is away."""
 
 
+LONGEST_PART = 5.0
+"""Seconds for the stop of one of the lowest parts."""
+
+
 class Part(Protocol):
     """Something the node starts and stops, in order."""
 
@@ -36,7 +40,7 @@ class Part(Protocol):
 
 @frozen
 class NodeTimes:
-    """Seconds for an orderly stop, and whether it stops the VMs."""
+    """Seconds for an orderly stop of clients and VMs, and whether it stops the VMs."""
 
     stop: float
     stop_vms: bool
@@ -133,14 +137,23 @@ class Node(Service):
 
     def stopService(self) -> Deferred[None]:
         Service.stopService(self)  # type: ignore[no-untyped-call]
-        closing = Deferred.fromCoroutine(self._close())
-        closing.addTimeout(self._times.stop, self._clock)
-        closing.addErrback(lambda failure: self.log.failure("the stop was not orderly", failure))
-        return closing
-
-    async def _close(self) -> None:
         if self._life is not None:
             self._life.cancel()
+        return Deferred.fromCoroutine(self._close())
+
+    async def _close(self) -> None:
+        await self._in_time(self._leave(), self._times.stop)
+        # Whatever became of that: a thread that is not stopped keeps the process alive.
+        for part in reversed(self._below):
+            await self._in_time(self._stop_part(part), LONGEST_PART)
+
+    async def _in_time(self, work: Coroutine[Any, Any, None], seconds: float) -> None:
+        ending = Deferred.fromCoroutine(work)
+        ending.addTimeout(seconds, self._clock)
+        ending.addErrback(lambda failure: self.log.failure("the stop was not orderly", failure))
+        await ending
+
+    async def _leave(self) -> None:
         for part in reversed(self._above):
             await self._stop_part(part)
         if self._lost is not None:
@@ -148,8 +161,6 @@ class Node(Service):
             await self._lost.abandon()
         if self._tenure is not None:
             await self._tenure.close(self._times.stop_vms)
-        for part in reversed(self._below):
-            await self._stop_part(part)
 
     async def _stop_part(self, part: Part) -> None:
         """One that cannot be stopped does not keep the others running."""

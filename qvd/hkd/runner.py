@@ -62,6 +62,12 @@ class Deadlines:
     clean: float = 30.0
     retry: float = 10.0
 
+    @property
+    def end(self) -> float:
+        """From the order to stop a running guest to its release, when all goes wrong but the last step."""
+        steps = (Step.SHUTDOWN, Step.AWAIT_EXIT, Step.TERMINATE, Step.KILL, Step.CLEAN)
+        return sum(self.of(step, 0.0) or 0.0 for step in steps)
+
     def of(self, step: Step, elapsed: float) -> float | None:
         """Seconds for C{step}, C{elapsed} since the runner began; L{None} for a step without a limit."""
         match step:

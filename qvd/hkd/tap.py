@@ -52,8 +52,8 @@ from qvd.l7r.nx import NXRoad
 from qvd.l7r.waiting import VMNews
 from qvd.model.errors import QVDError, SettingsError
 from qvd.model.secret import Secret
-from qvd.model.settings import Settings, parse
-from qvd.model.settings_node import NODE_KEYS
+from qvd.model.settings import Settings
+from qvd.model.settings_node import parse_node
 from qvd.protocols.adapters.heads import HeadLimits, HeadServer
 from qvd.protocols.adapters.rpc import GuestDialer
 from qvd.protocols.adapters.steadyclock import count_on_uptime
@@ -81,7 +81,7 @@ def read_settings(path: Path) -> Settings:
         raise SettingsError(f"{path}: {error.strerror}") from None
     except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
         raise SettingsError(f"{path}: {error}") from None
-    return parse(document, NODE_KEYS, str(path))
+    return parse_node(document, str(path))
 
 
 def database_parameters(settings: Settings) -> dict[str, object]:
@@ -137,6 +137,11 @@ class Composition:
         self.settings = settings
         parameters = database_parameters(settings)
         rng = random.Random(secrets.randbits(64))
+        self.deadlines = Deadlines(
+            start=settings.seconds("hkd.timeout.start"),
+            shutdown=settings.seconds("hkd.timeout.shutdown"),
+            kill=settings.seconds("hkd.timeout.kill"),
+        )
         self.pool = Pool(
             reactor,
             parameters,
@@ -161,7 +166,7 @@ class Composition:
             ),
             parts=self._tenure_parts(),
             above=self._above(),
-            times=NodeTimes(stop=settings.seconds("hkd.stop.timeout"), stop_vms=settings.flag("hkd.stop.vms")),
+            times=self._node_times(),
             check=lambda: check_compatible(self.pool),
             ready=self._say_ready,
             failed=end_in_failure,
@@ -173,7 +178,13 @@ class Composition:
         notify(os.environ, "READY=1")
 
     def _stop_hasher(self) -> Any:
-        return deferToThread(self.hasher.stop)
+        self.hasher.stop()
+        return deferToThread(self.hasher.join)
+
+    def _node_times(self) -> NodeTimes:
+        stop_vms = self.settings.flag("hkd.stop.vms")
+        ending = self.deadlines.end if stop_vms else 0.0
+        return NodeTimes(self.settings.seconds("hkd.stop.timeout") + ending, stop_vms)
 
     def _tenure_parts(self) -> TenureParts:
         settings = self.settings
@@ -189,11 +200,7 @@ class Composition:
                 driver=make_driver(settings),
                 ownership=Ownership(self.pool),
                 dialer=self.dialer,
-                deadlines=Deadlines(
-                    start=settings.seconds("hkd.timeout.start"),
-                    shutdown=settings.seconds("hkd.timeout.shutdown"),
-                    kill=settings.seconds("hkd.timeout.kill"),
-                ),
+                deadlines=self.deadlines,
                 watch=WatchTimes(
                     boot=BOOT_PING_SECONDS,
                     interval=settings.seconds("hkd.watch.interval"),
@@ -218,7 +225,7 @@ class Composition:
             news=self.news,
             times=DesktopTimes(
                 start=settings.seconds("hkd.timeout.start"),
-                stop=settings.seconds("hkd.timeout.shutdown") + 3 * settings.seconds("hkd.timeout.kill"),
+                stop=self.deadlines.end,
                 x_start=settings.seconds("l7r.timeout.x_start"),
                 takeover=settings.seconds("l7r.timeout.takeover"),
             ),

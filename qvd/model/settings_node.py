@@ -3,8 +3,12 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+from typing import Any
+
+from qvd.model.errors import SettingsError
 from qvd.model.secret import Secret
-from qvd.model.settings import REQUIRED, Key
+from qvd.model.settings import REQUIRED, Key, Settings, parse
 
 NODE_KEYS: tuple[Key, ...] = (
     Key("nodename", str, REQUIRED, "name of this node in the table hosts"),
@@ -52,3 +56,21 @@ NODE_KEYS: tuple[Key, ...] = (
     Key("vm.sandbox.host_files", bool, False, "boot VMs without an image folder from the host's own /usr"),
     Key("vm.sandbox.x_session", str, "", "program copied into the guest as its X session; empty: the image's own"),
 )
+
+RENEWALS = 3
+"""A lease must outlive so many intervals, so that one renewal that is late costs nobody a desktop."""
+
+
+def parse_node(table: Mapping[str, Any], source: str) -> Settings:
+    """Check C{node.conf}, each key and what they say together.
+
+    @raise SettingsError: the sentence names the file and the key.
+    """
+    settings = parse(table, NODE_KEYS, source)
+    lease, heartbeat = settings.seconds("hkd.lease"), settings.seconds("hkd.heartbeat")
+    if heartbeat * RENEWALS > lease:
+        raise SettingsError(
+            f"{source}: hkd.heartbeat: {heartbeat:g} s is too long for a lease (hkd.lease) of {lease:g} s;"
+            f" at most {lease / RENEWALS:g} s"
+        )
+    return settings

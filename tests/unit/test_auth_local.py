@@ -183,6 +183,8 @@ def test_stop() -> None:
     waiting = spawn(hasher.verify(None, "a"))
     hasher.stop()
     hasher.stop()
+    assert pool.log == ["start"]
+    hasher.join()
     assert pool.log == ["start", "stop"]
     for late in (waiting, spawn(hasher.verify(None, "b"))):
         with pytest.raises(Unavailable):

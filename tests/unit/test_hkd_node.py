@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 from twisted.internet.defer import Deferred, TimeoutError
 
-from qvd.hkd.node import RETRY, Node, NodeTimes
+from qvd.hkd.node import LONGEST_PART, RETRY, Node, NodeTimes
 from qvd.model.errors import DatabaseUnavailable, QVDError, Unavailable
 from qvd.model.ids import Epoch, VMId
 from qvd.model.records import HostState, Lease
@@ -212,6 +212,15 @@ class StopTests(NodeCase):
         self.clock.advance(0.5)
         self.result(stopping)
         assert self.logged(TimeoutError) == 1
+        assert self.parts("stop")[-2:] == ["stop bells", "stop database"]
+
+    def test_nor_does_one_of_the_lowest_parts_keep_the_others(self) -> None:
+        self.conduct.hold("stop bells")
+        stopping = self.stop()
+        self.clock.advance(LONGEST_PART)
+        self.result(stopping)
+        assert self.logged(TimeoutError) == 1
+        assert self.parts("stop")[-1] == "stop database"
 
     def test_a_part_that_fails_to_stop_does_not_keep_the_others(self) -> None:
         self.conduct.fail("stop news", ValueError("oops"))
@@ -264,3 +273,4 @@ class StopVMsTests(NodeCase):
         self.clock.advance(1)
         self.result(stopping)
         assert self.logged(TimeoutError) == 1
+        assert self.parts("stop")[-2:] == ["stop bells", "stop database"]

@@ -10,7 +10,7 @@ import pytest
 from qvd.model.errors import SettingsError
 from qvd.model.secret import Secret
 from qvd.model.settings import REQUIRED, Key, Settings, check, flatten, parse
-from qvd.model.settings_node import NODE_KEYS
+from qvd.model.settings_node import NODE_KEYS, parse_node
 
 KEYS = (
     Key("name", str, REQUIRED, "a text"),
@@ -136,3 +136,13 @@ def test_the_nodes_keys_are_unique_and_none_is_a_table_of_another() -> None:
 
 def test_the_node_has_secrets_that_are_secret() -> None:
     assert [key.name for key in NODE_KEYS if "password" in key.name and not key.secret] == []
+
+
+NEEDED: dict[str, Any] = {"nodename": "n1", "l7r.tls.cert": "c", "l7r.tls.key": "k"}
+
+
+def test_a_lease_outlives_some_renewals() -> None:
+    parse_node({**NEEDED, "hkd.lease": 15.0, "hkd.heartbeat": 5.0}, "node.conf")
+    with pytest.raises(SettingsError) as caught:
+        parse_node({**NEEDED, "hkd.lease": 15.0, "hkd.heartbeat": 6.0}, "node.conf")
+    assert caught.value.text.startswith("node.conf: hkd.heartbeat: 6 s is too long for a lease (hkd.lease) of 15 s")
