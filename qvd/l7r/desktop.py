@@ -15,6 +15,7 @@ from qvd.model.errors import DeadlineExceeded, GuestError, NotFound, Unavailable
 from qvd.model.ids import SessionId, VMId
 from qvd.model.records import VM, Desired, Guest
 from qvd.model.vm import VMState
+from qvd.model.xsession import XState
 
 LOOK = 2.0
 """Seconds between two looks at a row while no bell rings."""
@@ -22,6 +23,8 @@ HEARTBEAT = 5.0
 """Most seconds between two progress replies: silence makes middleboxes and users cut the connection."""
 X_POLL = 0.05
 X_RETRY = 0.15
+LISTENING, PROVISIONING = XState.LISTENING.value, XState.PROVISIONING.value
+ON_ITS_WAY = (PROVISIONING, XState.STARTING.value)
 
 Progress = Callable[[str], None]
 
@@ -151,23 +154,30 @@ class Desktops:
                 await deferLater(self.clock, X_RETRY)
                 continue
             ticker.tell(f"Waiting for X session to come up on VM {vm_id}")
-            if await self._listens(agent, until, ticker):
+            state = await self._settled_state(agent, until, ticker)
+            if state == LISTENING:
                 return
-            refusal = "the X session ended while it came up"
+            refusal = f"the X session did not come up, it is in state {state}"
             await deferLater(self.clock, X_RETRY)
         raise GuestError(f"Unable to start X session on VM {vm_id}: {refusal.strip()}")
 
-    async def _listens(self, agent: IGuest, until: float, ticker: Ticker) -> bool:
-        """Ask until nxagent listens (True), or the X session is not on its way there any more."""
+    async def _settled_state(self, agent: IGuest, until: float, ticker: Ticker) -> str:
+        """Ask until nxagent listens, is not on its way there any more, or the time is over."""
+        state = "unknown"
         while self.clock.seconds() < until:
-            state = await agent.x_state()
-            if state == "listening":
-                return True
-            if state not in ("starting", "provisioning"):
-                return False
-            ticker.tell("Preparing your account" if state == "provisioning" else "Waiting for X session to come up")
+            try:
+                state = await agent.x_state()
+            except GuestError as error:
+                # One answer that does not come is no end of the X session.
+                state = f"unknown ({error.text.strip()})"
+                ticker.tell("Waiting for X session to come up")
+                await deferLater(self.clock, X_RETRY)
+                continue
+            if state not in ON_ITS_WAY:
+                return state
+            ticker.tell("Preparing your account" if state == PROVISIONING else "Waiting for X session to come up")
             await deferLater(self.clock, X_POLL)
-        return False
+        return state
 
     async def _get(self, vm_id: VMId) -> VM:
         vm = await self.vms.get(vm_id)

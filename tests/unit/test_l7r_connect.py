@@ -123,7 +123,10 @@ class FailureTests(ConnectCase):
             if point == "get":
                 held[0].go_on()
             assert held[-1].reached, point
+            if point == "x_state":
+                self.conduct.always_fail(point, error)  # one answer that does not come is waited for
             held[-1].fail(error)
+            self.broker.clock.pump([1.0] * 22 if point == "x_state" else [])
             replies = self.client.read()
             assert statuses(replies)[-1] == 503, point
             assert error.text.encode() in replies[-1].body, point

@@ -330,9 +330,24 @@ class UntilListeningTests(DesktopCase):
         self.clock.pump([X_POLL] * 410)
         assert self.failure(waiting, GuestError).text.startswith("Unable to start X session on VM 9: ")
 
+    def test_an_answer_that_does_not_come_is_waited_for(self) -> None:
+        self.conduct.fail("x_state", GuestError("no answer"), GuestError("no answer"))
+        self.guest.states = ["starting", "listening"]
+        waiting = self.until_listening()
+        self.clock.pump([X_RETRY, X_RETRY, X_POLL])
+        self.result(waiting)
+        assert self.conduct.count("x_start") == 1
+
     def test_an_agent_that_dies_meanwhile(self) -> None:
-        self.conduct.fail("x_state", GuestError("The desktop's agent does not answer"))
-        assert "does not answer" in self.failure(self.until_listening(), GuestError).text
+        self.conduct.always_fail("x_state", GuestError("The desktop's agent does not answer"))
+        waiting = self.until_listening()
+        told = [len(self.told)]
+        for _ in range(3):
+            self.clock.pump([0.25] * 24)  # 6 seconds
+            told.append(len(self.told))
+        assert sorted(set(told)) == told, "the client was left in silence"
+        self.clock.pump([0.25] * 12)
+        assert "does not answer" in self.failure(waiting, GuestError).text
 
     def test_a_client_that_goes_leaves_no_timer(self) -> None:
         self.guest.states = ["starting"]
