@@ -6,7 +6,7 @@ from __future__ import annotations
 from collections.abc import Callable
 
 from attrs import frozen
-from twisted.internet.defer import Deferred
+from twisted.internet.defer import Deferred, TimeoutError
 from twisted.internet.interfaces import IReactorTime
 from twisted.logger import Logger
 
@@ -101,10 +101,19 @@ class Tenure:
             self.over.callback(reason)
 
     async def abandon(self) -> None:
-        """After the loss: wait until every VM of this epoch is gone."""
+        """After the loss: wait until every VM of this epoch is gone.
+
+        One whose processes do not end keeps the node out for so long only as an orderly end may take. The next epoch
+        finds it and goes on trying, its home stays locked, and the driver starts it no second time.
+        """
         await self._watch.stop()
         await self.fleet.stop_orders()
-        await self.fleet.idle()
+        gone = Deferred.fromCoroutine(self.fleet.idle())
+        gone.addTimeout(self._parts.ports.deadlines.end, self._parts.clock)
+        try:
+            await gone
+        except TimeoutError:
+            self.log.error("VMs {vms} do not end; going on without them", vms=list(self.fleet.running))
         await self.fleet.stop()
         await self._heartbeat.stop()
 

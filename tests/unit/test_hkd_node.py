@@ -6,7 +6,7 @@ import pytest
 from twisted.internet.defer import Deferred, TimeoutError
 
 from qvd.hkd.node import LONGEST_PART, RETRY, Node, NodeTimes
-from qvd.model.errors import DatabaseUnavailable, QVDError, Unavailable
+from qvd.model.errors import DatabaseUnavailable, QVDError, TransientError, Unavailable
 from qvd.model.ids import Epoch, VMId
 from qvd.model.records import HostState, Lease
 from tests.fakes.case import Case
@@ -149,6 +149,14 @@ class LossTests(NodeCase):
         assert self.node.refusal() is not None
         held.go_on()
         assert self.conduct.count("register") == 2
+
+    def test_a_vm_that_cannot_be_killed_does_not_keep_the_node_out(self) -> None:
+        self.conduct.always_fail("kill", TransientError("The processes of VM 1 do not end"))
+        self.lose()
+        self.clock.pump([1.0] * int(self.world.parts().ports.deadlines.end))
+        assert self.conduct.count("register") == 2
+        assert self.node.refusal() is None
+        assert self.world.driver.domains[VMId(1)].running
 
     def test_it_waits_for_the_database_then(self) -> None:
         self.conduct.always_fail("renew", AWAY)
