@@ -1,4 +1,4 @@
-# -*- test-case-name: tests.contract.test_db_administrators -*-
+# -*- test-case-name: tests.contract.test_db_stores -*-
 """Administrators and what they look at."""
 
 from __future__ import annotations

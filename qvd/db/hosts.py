@@ -1,4 +1,4 @@
-# -*- test-case-name: tests.contract.test_db_hosts -*-
+# -*- test-case-name: tests.contract.test_db_stores -*-
 """This node's row: registration, lease, state."""
 
 from __future__ import annotations

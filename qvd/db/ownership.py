@@ -1,4 +1,4 @@
-# -*- test-case-name: tests.contract.test_db_ownership -*-
+# -*- test-case-name: tests.contract.test_db_stores -*-
 """VMs as their node sees them. Every write names host and epoch; no row touched means "not mine any more"."""
 
 from __future__ import annotations

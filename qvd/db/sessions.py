@@ -1,4 +1,4 @@
-# -*- test-case-name: tests.contract.test_db_sessions -*-
+# -*- test-case-name: tests.contract.test_db_stores -*-
 """Who has which VM: the newest client, and nobody else."""
 
 from __future__ import annotations

@@ -1,4 +1,4 @@
-# -*- test-case-name: tests.contract.test_db_users -*-
+# -*- test-case-name: tests.contract.test_db_stores -*-
 """Accounts and bearer tokens."""
 
 from __future__ import annotations

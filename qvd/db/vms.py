@@ -1,4 +1,4 @@
-# -*- test-case-name: tests.contract.test_db_vms -*-
+# -*- test-case-name: tests.contract.test_db_stores -*-
 """VMs as the L7R sees them: lists, states, orders."""
 
 from __future__ import annotations

@@ -20,7 +20,7 @@ exec xterm -geometry 80x24+0+0
 @contextlib.contextmanager
 def desktop_farm(folder: Path) -> Iterator[Farm]:
     """A node that notices soon what has died, and takes its VMs along when it stops."""
-    require("bwrap", "nxagent", "xinit", "xterm")
+    require("bwrap", "nxagent", "xterm")
     program = folder / "session"
     program.write_text(SESSION)
     program.chmod(0o755)

@@ -106,7 +106,7 @@ def listens(port: int) -> bool:
 
 
 def test_a_desktop_from_start_to_stop(tmp_path: Path, program: Path, screen: str) -> None:
-    require("bwrap", "nxagent", "nxproxy", "xinit", "xterm", "xwd", "xdotool")
+    require("bwrap", "nxagent", "nxproxy", "xterm", "xwd", "xdotool")
     folder = tmp_path / "demo"
     demo = DemoProcess(folder, program)
     try:
