@@ -23,6 +23,8 @@ HEARTBEAT = 5.0
 """Most seconds between two progress replies: silence makes middleboxes and users cut the connection."""
 X_POLL = 0.05
 X_RETRY = 0.15
+PROVISIONING_SECONDS = 330.0
+"""What the agent allows its hooks and C{useradd} comes to 300 s."""
 LISTENING, PROVISIONING = XState.LISTENING.value, XState.PROVISIONING.value
 ON_ITS_WAY = (PROVISIONING, XState.STARTING.value)
 
@@ -35,14 +37,16 @@ class DesktopTimes:
 
     @ivar start: from the order to a running VM: the node's own limit.
     @ivar stop: until a VM is stopped.
-    @ivar x_start: until the X session listens.
+    @ivar x_start: until the X session listens, without C{provisioning}.
     @ivar takeover: until the older session has let go.
+    @ivar provisioning: until the guest has made the user's account and run the image's hooks.
     """
 
     start: float
     stop: float
     x_start: float
     takeover: float
+    provisioning: float = PROVISIONING_SECONDS
 
 
 class Ticker:
@@ -59,6 +63,39 @@ class Ticker:
         if text != self._last or now - self._told_at >= HEARTBEAT:
             self._last, self._told_at = text, now
             self._progress(text)
+
+
+class Patience:
+    """What is left of the time of one X session that comes up. The preparation of the account has its own."""
+
+    def __init__(self, clock: IReactorTime, times: DesktopTimes) -> None:
+        self._clock = clock
+        self._times = times
+        self._left = times.x_start
+        self._left_preparing = times.provisioning
+        self._preparing = False
+        self._asked_at = clock.seconds()
+
+    def spend(self, state: str | None, seen: str) -> None:
+        """Count the time since the last call for what went on then.
+
+        @param state: what goes on now; L{None} when that is unknown.
+        @param seen: the same in words.
+        @raise DeadlineExceeded: there is no time left for it.
+        """
+        now = self._clock.seconds()
+        passed, self._asked_at = now - self._asked_at, now
+        if self._preparing:
+            self._left_preparing -= passed
+        else:
+            self._left -= passed
+        self._preparing = state == PROVISIONING
+        if self._preparing and self._left_preparing <= 0:
+            raise DeadlineExceeded(
+                f"the account was not prepared within {self._times.provisioning:g} s, it is in state {seen}"
+            )
+        if not self._preparing and self._left <= 0:
+            raise DeadlineExceeded(f"it did not listen within {self._times.x_start:g} s, it is in state {seen}")
 
 
 @frozen
@@ -137,47 +174,52 @@ class Desktops:
     ) -> None:
         """Start or resume the X session, and wait until nxagent takes its client.
 
-        @raise GuestError: the agent refuses, or nxagent does not come up in time.
+        @raise GuestError: the agent refuses, or the X session ends while it comes up.
+        @raise DeadlineExceeded: it took too long.
         """
         agent = self.dialer.dial(guest)
         ticker = Ticker(self.clock, progress)
         until = self.clock.seconds() + self.times.x_start
-        ticker.tell(f"Starting X session at VM {vm_id}")
         refusal = "it did not say why"
+        # The limit of new starts. One that is under way may take longer, to prepare an account.
         while self.clock.seconds() < until:
+            ticker.tell(f"Starting X session at VM {vm_id}")
             try:
                 await agent.x_start(parameters)
+                ticker.tell(f"Waiting for X session to come up on VM {vm_id}")
+                state = await self._settled_state(agent, ticker)
             except GuestError as error:
                 # The usual reason: the client that had the X session has not quite gone yet.
                 refusal = error.text
-                ticker.tell(f"Starting X session at VM {vm_id}")
-                await deferLater(self.clock, X_RETRY)
-                continue
-            ticker.tell(f"Waiting for X session to come up on VM {vm_id}")
-            state = await self._settled_state(agent, until, ticker)
-            if state == LISTENING:
-                return
-            refusal = f"the X session did not come up, it is in state {state}"
+            except DeadlineExceeded as error:
+                raise DeadlineExceeded(f"Unable to start X session on VM {vm_id}: {error.text}") from None
+            else:
+                if state == LISTENING:
+                    return
+                refusal = f"it ended while it came up, it is in state {state}"
             await deferLater(self.clock, X_RETRY)
         raise GuestError(f"Unable to start X session on VM {vm_id}: {refusal.strip()}")
 
-    async def _settled_state(self, agent: IGuest, until: float, ticker: Ticker) -> str:
-        """Ask until nxagent listens, is not on its way there any more, or the time is over."""
-        state = "unknown"
-        while self.clock.seconds() < until:
+    async def _settled_state(self, agent: IGuest, ticker: Ticker) -> str:
+        """Ask until nxagent listens, or is not on its way there any more.
+
+        @raise DeadlineExceeded: it is, for too long.
+        """
+        patience = Patience(self.clock, self.times)
+        while True:
             try:
                 state = await agent.x_state()
             except GuestError as error:
                 # One answer that does not come is no end of the X session.
-                state = f"unknown ({error.text.strip()})"
+                patience.spend(None, f"unknown: {error.text.strip()}")
                 ticker.tell("Waiting for X session to come up")
                 await deferLater(self.clock, X_RETRY)
                 continue
             if state not in ON_ITS_WAY:
                 return state
+            patience.spend(state, state)
             ticker.tell("Preparing your account" if state == PROVISIONING else "Waiting for X session to come up")
             await deferLater(self.clock, X_POLL)
-        return state
 
     async def _get(self, vm_id: VMId) -> VM:
         vm = await self.vms.get(vm_id)

@@ -38,6 +38,13 @@ NODE_KEYS: tuple[Key, ...] = (
     Key("l7r.timeout.first", float, 60.0, "from the handshake to the first successful login, seconds", minimum=0.1),
     Key("l7r.timeout.idle", float, 1800.0, "between two requests of a user, seconds", minimum=1),
     Key("l7r.timeout.x_start", float, 20.0, "until the X session listens, seconds", minimum=1),
+    Key(
+        "l7r.timeout.provisioning",
+        float,
+        330.0,
+        "for the guest to prepare the user's account, on top of x_start, seconds",
+        minimum=1,
+    ),
     Key("l7r.timeout.takeover", float, 10.0, "until the older session has let the VM go, seconds", minimum=1),
     Key("admin.port", int, 0, "port of the administration API; 0 is off", minimum=0),
     Key("admin.address", str, "127.0.0.1", "its address"),

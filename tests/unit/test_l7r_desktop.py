@@ -9,11 +9,22 @@ from attrs import evolve
 from twisted.internet.defer import CancelledError, Deferred
 from twisted.internet.task import Clock
 
-from qvd.l7r.desktop import HEARTBEAT, LOOK, X_POLL, X_RETRY, Desktops, DesktopTimes, Ticker
+from qvd.agent import hooks, provisioning
+from qvd.l7r.desktop import (
+    HEARTBEAT,
+    LOOK,
+    PROVISIONING_SECONDS,
+    X_POLL,
+    X_RETRY,
+    Desktops,
+    DesktopTimes,
+    Ticker,
+)
 from qvd.l7r.waiting import VMNews
 from qvd.model.errors import DatabaseUnavailable, DeadlineExceeded, GuestError, NotFound, Unavailable
 from qvd.model.ids import SessionId, VMId
 from qvd.model.records import Desired, Guest
+from qvd.model.settings_node import NODE_KEYS
 from qvd.model.vm import VMState
 from qvd.protocols.channels import vm_changed
 from tests.fakes.bells import FakeBells
@@ -26,7 +37,7 @@ from tests.fakes.sessions import FakeSessions
 
 VM9 = VMId(9)
 OLDER = SessionId("older")
-TIMES = DesktopTimes(start=60.0, stop=45.0, x_start=20.0, takeover=10.0)
+TIMES = DesktopTimes(start=60.0, stop=45.0, x_start=20.0, takeover=10.0, provisioning=100.0)
 UP: dict[str, Any] = {
     "state": VMState.RUNNING,
     "desired": Desired.RUNNING,
@@ -327,8 +338,64 @@ class UntilListeningTests(DesktopCase):
     def test_one_that_never_listens(self) -> None:
         self.guest.states = ["starting"]
         waiting = self.until_listening()
-        self.clock.pump([X_POLL] * 410)
-        assert self.failure(waiting, GuestError).text.startswith("Unable to start X session on VM 9: ")
+        self.clock.pump([1.0] * 19)
+        assert self.waits(waiting)
+        self.clock.advance(1.0)
+        assert self.failure(waiting, DeadlineExceeded).text == (
+            "Unable to start X session on VM 9: it did not listen within 20 s, it is in state starting"
+        )
+
+    def test_the_preparation_of_an_account_has_a_time_of_its_own(self) -> None:
+        """It leaves the X session all of its time, before and after."""
+        self.guest.states = ["starting"]
+        waiting = self.until_listening()
+        self.clock.pump([1.0] * 9)
+        self.guest.states = ["provisioning"]
+        self.clock.pump([1.0] * 99)
+        assert self.waits(waiting)
+        self.guest.states = ["starting"]
+        self.clock.pump([1.0] * 10)
+        assert self.waits(waiting)
+        self.guest.states = ["listening"]
+        self.clock.advance(1.0)
+        self.result(waiting)
+        assert self.conduct.count("x_start") == 1
+        assert self.told.count("Preparing your account") in range(15, 25)
+
+    def test_an_account_that_is_never_ready(self) -> None:
+        self.guest.states = ["provisioning"]
+        waiting = self.until_listening()
+        self.clock.pump([1.0] * 99)
+        assert self.waits(waiting)
+        self.clock.advance(1.0)
+        assert self.failure(waiting, DeadlineExceeded).text == (
+            "Unable to start X session on VM 9: the account was not prepared within 100 s, it is in state provisioning"
+        )
+
+    def test_an_account_that_cannot_be_prepared_is_not_tried_for_ever(self) -> None:
+        self.guest.states = ["provisioning"]
+        waiting = self.until_listening()
+        self.clock.pump([1.0] * 40)
+        self.guest.states = ["stopped"]
+        self.clock.pump([1.0] * 2)
+        assert self.failure(waiting, GuestError).text == (
+            "Unable to start X session on VM 9: it ended while it came up, it is in state stopped"
+        )
+
+    def test_an_agent_that_dies_while_it_prepares_the_account(self) -> None:
+        """It gets no more time than any that does not answer."""
+        self.guest.states = ["provisioning"]
+        waiting = self.until_listening()
+        self.clock.pump([1.0] * 50)
+        self.conduct.always_fail("x_state", GuestError("no answer"))
+        self.clock.pump([1.0] * 22)
+        assert self.failure(waiting, DeadlineExceeded).text.endswith("it is in state unknown: no answer")
+
+    def test_the_time_for_an_account_covers_what_the_agent_allows_itself(self) -> None:
+        by_hooks = 5 * hooks.DEADLINE  # pre-connect, mount_home, add_user, after_add_user, connect
+        by_itself = 4 * hooks.DEADLINE + 2 * provisioning.DEADLINE  # groupadd and useradd instead of add_user
+        defaults = {key.name: key.default for key in NODE_KEYS}
+        assert max(by_hooks, by_itself) < defaults["l7r.timeout.provisioning"] == PROVISIONING_SECONDS
 
     def test_an_answer_that_does_not_come_is_waited_for(self) -> None:
         self.conduct.fail("x_state", GuestError("no answer"), GuestError("no answer"))
@@ -347,7 +414,7 @@ class UntilListeningTests(DesktopCase):
             told.append(len(self.told))
         assert sorted(set(told)) == told, "the client was left in silence"
         self.clock.pump([0.25] * 12)
-        assert "does not answer" in self.failure(waiting, GuestError).text
+        assert "does not answer" in self.failure(waiting, DeadlineExceeded).text
 
     def test_a_client_that_goes_leaves_no_timer(self) -> None:
         self.guest.states = ["starting"]
