@@ -14,7 +14,7 @@ from qvd.l7r.waiting import VMNews, Watch
 from qvd.model.errors import DeadlineExceeded, GuestError, NotFound, Unavailable
 from qvd.model.ids import SessionId, VMId
 from qvd.model.records import VM, Desired, Guest
-from qvd.model.vm import VMState
+from qvd.model.vm import Step, VMState
 from qvd.model.xsession import XState
 
 LOOK = 2.0
@@ -23,6 +23,8 @@ HEARTBEAT = 5.0
 """Most seconds between two progress replies: silence makes middleboxes and users cut the connection."""
 X_POLL = 0.05
 X_RETRY = 0.15
+UNSTOPPABLE = "The requested virtual machine is in an unstoppable state (zombie)"
+STUCK_RETRY = 10
 PROVISIONING_SECONDS = 330.0
 """What the agent allows its hooks and C{useradd} comes to 300 s."""
 LISTENING, PROVISIONING = XState.LISTENING.value, XState.PROVISIONING.value
@@ -149,7 +151,7 @@ class Desktops:
     async def until_stopped(self, vm_id: VMId, cause: str, progress: Progress) -> None:
         """Order the stop where needed, and wait for it.
 
-        @raise Unavailable: the VM cannot be ended.
+        @raise Unavailable: the VM cannot be ended; its node goes on trying.
         @raise DeadlineExceeded: it took too long.
         """
         with self.news.watch(vm_id) as news:
@@ -163,6 +165,8 @@ class Desktops:
             await self.vms.order_stop(vm_id, cause)
             vm = await self._get(vm_id)
         while vm.state is not VMState.STOPPED or vm.generation > vm.acked:
+            if vm.state is VMState.ZOMBIE and vm.phase == Step.STUCK.value:
+                raise Unavailable(f"{UNSTOPPABLE}: {vm.detail}", retry_after=STUCK_RETRY)
             if self.clock.seconds() >= until:
                 raise DeadlineExceeded(f"VM did not reach state 'stopped' in {self.times.stop:.0f} s ({vm.detail})")
             ticker.tell(vm.detail or "Waiting for VM to reach state 'stopped'")

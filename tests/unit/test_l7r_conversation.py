@@ -9,7 +9,7 @@ from pathlib import Path
 from qvd.model.errors import DatabaseUnavailable
 from qvd.model.ids import VMId
 from qvd.model.records import Desired
-from qvd.model.vm import VMState
+from qvd.model.vm import Step, VMState
 from qvd.protocols.http1 import Response
 from tests.fakes.broker import UP, Broker
 from tests.fakes.case import Case
@@ -176,6 +176,15 @@ class StopTests(ConversationCase):
         self.client.send(request(STOP))
         self.broker.clock.pump([1.0] * 47)
         assert statuses(self.client.read())[-1] == 408
+        assert not self.client.closed
+
+    def test_one_that_cannot_be_ended(self) -> None:
+        stuck = "Cannot be ended; trying again"
+        self.broker.rows.write(9, state=VMState.ZOMBIE, phase=Step.STUCK.value, detail=stuck)
+        replies = self.client.ask(request(STOP))
+        assert news(replies) == ["Stopping virtual machine"]
+        assert statuses(replies) == [102, 503]
+        assert b"unstoppable state (zombie)" in replies[-1].body
         assert not self.client.closed
 
     def test_what_is_looked_at_in_which_order(self) -> None:

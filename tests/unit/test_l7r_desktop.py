@@ -25,7 +25,7 @@ from qvd.model.errors import DatabaseUnavailable, DeadlineExceeded, GuestError, 
 from qvd.model.ids import SessionId, VMId
 from qvd.model.records import Desired, Guest
 from qvd.model.settings_node import NODE_KEYS
-from qvd.model.vm import VMState
+from qvd.model.vm import Step, VMState
 from qvd.protocols.channels import vm_changed
 from tests.fakes.bells import FakeBells
 from tests.fakes.case import Case
@@ -244,6 +244,24 @@ class UntilStoppedTests(DesktopCase):
         assert self.waits(waiting)
         self.acknowledge(host_id=None)
         self.result(waiting)
+
+    def test_one_that_is_being_killed_is_waited_for(self) -> None:
+        self.rows.write(9, **UP)
+        waiting = self.until_stopped()
+        self.acknowledge(state=VMState.ZOMBIE, phase=Step.KILL.value, detail="Killing")
+        assert self.waits(waiting)
+        self.rows.write(9, state=VMState.STOPPED, host_id=None, guest=None)
+        self.result(waiting)
+
+    def test_one_that_cannot_be_ended(self) -> None:
+        self.rows.write(9, **UP)
+        waiting = self.until_stopped()
+        stuck = "Cannot be ended; trying again"
+        self.acknowledge(state=VMState.ZOMBIE, phase=Step.STUCK.value, detail=stuck)
+        error = self.failure(waiting, Unavailable)
+        assert error.text == f"The requested virtual machine is in an unstoppable state (zombie): {stuck}"
+        assert error.retry_after
+        self.failure(self.until_stopped(), Unavailable)
 
     def test_it_takes_too_long(self) -> None:
         self.rows.write(9, **UP)
