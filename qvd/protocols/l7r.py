@@ -166,11 +166,13 @@ def _decoded(encoded: str) -> str:
         data = b64decode("".join(encoded.split()), validate=True)
     except ValueError:
         return ""
-    try:
-        return data.decode("utf-8")
-    except UnicodeDecodeError:
-        # A client on Windows sends its own code page.
-        return data.decode("latin-1")
+    # The Qt client on Windows sends its own code page, which has bytes without a meaning.
+    for encoding in ("utf-8", "cp1252"):
+        try:
+            return data.decode(encoding)
+        except UnicodeDecodeError:
+            continue
+    return data.decode("latin-1")
 
 
 def split_login(login: str, separators: str, default_tenant: str) -> tuple[str, str]:

@@ -154,6 +154,8 @@ def test_mandatory_keys_are_filled_in() -> None:
         (basic(b"alice:"), "alice", ""),
         (basic("josé:ñ".encode()), "josé", "ñ"),
         (basic("josé:ñ".encode("latin-1")), "josé", "ñ"),
+        (basic("Škoda:€„ñ“".encode("cp1252")), "Škoda", "€„ñ“"),
+        (basic(b"jos\xe9:\x80\x81"), "josé", "\x80\x81"),
         (authorized("bAsIc YWxpY2U6c2Vj cmV0"), "alice", "secret"),
     ],
 )
