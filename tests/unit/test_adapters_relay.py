@@ -42,6 +42,7 @@ class FakeSocket:
         self.incoming: list[bytes | OSError] = []
         self.send_error: OSError | None = None
         self.events: list[str] = []
+        self.options: dict[tuple[int, int], int] = {}
 
     def send(self, data: bytes | memoryview) -> int:
         if self.send_error is not None:
@@ -72,7 +73,7 @@ class FakeSocket:
         return ("192.0.2.1", 40000)
 
     def setsockopt(self, level: int, option: int, value: int) -> None:
-        pass
+        self.options[level, option] = value
 
     def getsockopt(self, level: int, option: int) -> int:
         return 1
@@ -143,6 +144,15 @@ class SocketTestCase(Case):
 
     def reading(self) -> bool:
         return self.transport in self.reactor.getReaders()
+
+
+class OptionTests(SocketTestCase):
+    def test_a_peer_that_vanished_is_noticed(self) -> None:
+        """In about two minutes, with bytes on their way or without."""
+        options = self.socket.options
+        assert options[socket.SOL_SOCKET, socket.SO_KEEPALIVE] == 1
+        assert options[socket.IPPROTO_TCP, socket.TCP_KEEPIDLE] < 120
+        assert options[socket.IPPROTO_TCP, socket.TCP_USER_TIMEOUT] == 120_000
 
 
 class WritingTests(SocketTestCase):

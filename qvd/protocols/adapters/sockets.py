@@ -42,7 +42,10 @@ would overtake our last bytes."""
 LINGER_BYTES = 1 << 20
 """A peer that has more to say than this is not waiting for our last bytes."""
 KEEPALIVE = {socket.TCP_KEEPIDLE: 60, socket.TCP_KEEPINTVL: 15, socket.TCP_KEEPCNT: 4}
-"""A peer that vanished is noticed within two minutes."""
+"""A peer that vanished while nothing was said is noticed within two minutes."""
+UNACKNOWLEDGED_SECONDS = 120
+"""One that vanished with bytes on their way, or that has taken none for so long. The kernel's own limit is a quarter of
+an hour, and keep-alive does not count meanwhile."""
 
 
 class ISocketReactor(IReactorFDSet, IReactorTime):
@@ -104,6 +107,7 @@ class SocketTransport:
         connected.setsockopt(socket.SOL_SOCKET, socket.SO_KEEPALIVE, 1)
         for option, value in KEEPALIVE.items():
             connected.setsockopt(socket.IPPROTO_TCP, option, value)
+        connected.setsockopt(socket.IPPROTO_TCP, socket.TCP_USER_TIMEOUT, UNACKNOWLEDGED_SECONDS * 1000)
 
     @property
     def connected(self) -> bool:
