@@ -84,6 +84,7 @@ class StatusSite:
         name, password = request.getUser().decode("utf-8", "replace"), request.getPassword().decode("utf-8", "replace")
         if not name or not password:
             return None
-        administrator = await self.administrators.find(name)
+        # What the database cannot hold as a text cannot be anybody's name.
+        administrator = await self.administrators.find(name) if name.isprintable() else None
         stored = administrator.password.reveal() if administrator else None
         return administrator if await self.hasher.verify(stored, password) else None

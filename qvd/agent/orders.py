@@ -167,16 +167,14 @@ class Orders:
         waking = self._x_server.step is Step.WAKING
         await self._hooks.act("pre_connect", parameters)
         account = await self._provisioner.provision(parameters)
-        if not waking:
-            await self._hooks.act("connect", parameters)
-            self._owner = account.uid
-        elif account.uid != self._owner:
+        if waking and account.uid != self._owner:
             raise InvalidRequest(f"The X session belongs to another account than {account.login}")
+        await self._hooks.act("connect", parameters)
         if turn != self._turn:
             raise Unavailable("The X session was stopped meanwhile")
         if waking:
             self._files.write_options(account, parameters)
             self._x_server.wake()
-            await self._hooks.act("connect", parameters)
         else:
+            self._owner = account.uid
             self._x_server.launch(self._files.write(account, parameters))

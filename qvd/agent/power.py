@@ -82,8 +82,18 @@ class Power:
             self._leave()
             return
         try:
-            await self._runner.run(shlex.split(self._settings.text(key)), COMMAND_SECONDS)
+            await self._runner.run(self._command(key), COMMAND_SECONDS)
         except QVDError as error:
             self.log.error("{key}: {error}", key=key, error=error.text)
             # The node may try again, or end the guest from outside.
             self._ordered = False
+
+    def _command(self, key: str) -> list[str]:
+        """@raise Unavailable: the setting is no command."""
+        try:
+            words = shlex.split(self._settings.text(key))
+        except ValueError as error:
+            raise Unavailable(str(error)) from None
+        if not words:
+            raise Unavailable("no command")
+        return words

@@ -33,6 +33,7 @@ from qvd.model.errors import SettingsError
 from qvd.model.settings import Settings, parse
 from qvd.model.settings_vma import VMA_KEYS
 from qvd.protocols.adapters.rpc import RPCServerFactory
+from qvd.protocols.adapters.steadyclock import count_on_uptime
 
 CONFIG = "/etc/qvd/vma.conf"
 CALL_SECONDS = 75.0
@@ -86,6 +87,8 @@ def read_settings(path: str | None) -> Settings:
 
 def makeService(options: Options) -> IService:
     reactor: Any = the_reactor
+    # A guest's time of day is often set a while after its boot.
+    count_on_uptime(reactor)
     settings, marker, folders = options.settings, options.marker, options.folders
     environment = system_environment(settings.text("vma.default.lang"))
     runner = ProcessRunner(reactor, open_log(folders, "qvd-hooks.log"), environment)

@@ -13,6 +13,7 @@ import signal
 from pathlib import Path
 
 from twisted.internet.error import ProcessExitedAlready
+from twisted.internet.interfaces import IDelayedCall
 from twisted.logger import Logger
 from zope.interface import implementer
 
@@ -82,17 +83,23 @@ class NXAgent(Child):
     def __init__(self, programs: XPrograms) -> None:
         super().__init__(programs, "nxagent")
         self._readers = {1: LineReader(), 2: LineReader()}
+        self._heeds: IDelayedCall | None = None
 
     def childDataReceived(self, childFD: int, data: bytes) -> None:
         super().childDataReceived(childFD, data)
         for line in self._readers[childFD].feed(data):
             event = parse_line(line)
-            if event is None or event.kind not in EVENTS:
-                continue
-            if event.kind is NXKind.SUSPENDED:
-                self._programs.reactor.callLater(HEEDS_SECONDS, self._tell, XEvent.SUSPENDED)
-            else:
-                self._tell(EVENTS[event.kind])
+            if event is not None and event.kind in EVENTS:
+                self._hear(EVENTS[event.kind])
+
+    def _hear(self, event: XEvent) -> None:
+        """Tell it, at once but for a suspension, which is over if anything else is heard meanwhile."""
+        if self._heeds is not None and self._heeds.active():
+            self._heeds.cancel()
+        if event is XEvent.SUSPENDED:
+            self._heeds = self._programs.reactor.callLater(HEEDS_SECONDS, self._tell, event)
+        else:
+            self._tell(event)
 
     def _tell(self, event: XEvent) -> None:
         if self.alive:
