@@ -3,14 +3,15 @@
 
 from __future__ import annotations
 
+from typing import cast
+
 from attrs import frozen
 from twisted.internet.defer import Deferred
-from twisted.internet.interfaces import ITCPTransport
 
 from qvd.model.records import Guest
 from qvd.protocols.adapters.heads import ConnectionClosed, HeadServer
 from qvd.protocols.adapters.relay import GuestLeg, Relay, RelayOutcome, connect_guest
-from qvd.protocols.adapters.sockets import ISocketReactor
+from qvd.protocols.adapters.sockets import ISocketReactor, SocketTransport
 
 
 @frozen
@@ -41,7 +42,7 @@ class NXRoad:
             if not ended.called:
                 ended.callback(outcome)
 
-        relay = Relay(ITCPTransport(transport), leg, finished)
+        relay = Relay(cast(SocketTransport, transport), leg, finished)
         relay.start(first)
         wire.set_receiver(relay)
         outcome = await ended

@@ -7,6 +7,7 @@ import ssl
 import warnings
 from collections.abc import Callable, Iterator
 from concurrent.futures import Future
+from contextlib import suppress
 from pathlib import Path
 from threading import Event
 from typing import Any, TypeVar
@@ -319,6 +320,105 @@ async def test_last_bytes_of_the_client(listener: Listener, guest: socket.socket
     assert await serving == data
     outcome = await listener.protocols[0].ended
     assert (outcome.ended_by, outcome.from_client) == (EndedBy.CLIENT, len(data))
+
+
+@pytest_twisted.ensureDeferred
+@pytest.mark.parametrize("notify", [True, False], ids=["close_notify", "bare end"])
+async def test_answer_to_a_client_that_has_ended(listener: Listener, guest: socket.socket, notify: bool) -> None:
+    """It comes whole, though the guest began with it only when it saw the client's end."""
+    data = BLOCK * 48
+
+    def serve() -> bytes:
+        with accept(guest) as connected:
+            asked = read_all(connected)
+            connected.sendall(data)
+            return asked
+
+    def ask(port: int) -> bytes:
+        with dial(port) as connected:
+            client = Memory(connected, listener.context())
+            client.send(b"last request")
+            client.end(notify)
+            return client.read_all()
+
+    serving = in_thread(serve)
+    assert await in_thread(ask, listener.relay_to(port_of(guest))) == data
+    assert await serving == b"last request"
+    outcome = await listener.protocols[0].ended
+    assert (outcome.ended_by, outcome.from_guest) == (EndedBy.CLIENT, len(data))
+
+
+@pytest_twisted.ensureDeferred
+async def test_answer_to_a_guest_that_has_ended(listener: Listener, guest: socket.socket) -> None:
+    """A client may go on sending after the guest's end, and the guest gets it."""
+    data = BLOCK * 48
+
+    def serve() -> bytes:
+        with accept(guest) as connected:
+            connected.sendall(b"last request")
+            connected.shutdown(socket.SHUT_WR)
+            return read_all(connected)
+
+    def ask(port: int) -> bytes:
+        with dial(port) as connected:
+            client = Memory(connected, listener.context())
+            asked = client.read_all()
+            client.send(data)
+            client.end(True)
+            return asked
+
+    serving = in_thread(serve)
+    assert await in_thread(ask, listener.relay_to(port_of(guest))) == b"last request"
+    assert await serving == data
+    outcome = await listener.protocols[0].ended
+    assert (outcome.ended_by, outcome.from_client) == (EndedBy.GUEST, len(data))
+
+
+class Memory:
+    """A TLS client that can end one direction, which L{ssl.SSLSocket} cannot."""
+
+    def __init__(self, connected: socket.socket, context: ssl.SSLContext) -> None:
+        self._socket = connected
+        self._incoming, self._outgoing = ssl.MemoryBIO(), ssl.MemoryBIO()
+        self._tls = context.wrap_bio(self._incoming, self._outgoing, server_hostname="localhost")
+        self._until_done(self._tls.do_handshake)
+
+    def send(self, data: bytes) -> None:
+        self._tls.write(data)
+        self._flush()
+
+    def end(self, notify: bool) -> None:
+        """Say that this was all: in TLS or in TCP only."""
+        if notify:
+            with suppress(ssl.SSLWantReadError):
+                self._tls.unwrap()
+            self._flush()
+        self._socket.shutdown(socket.SHUT_WR)
+
+    def read_all(self) -> bytes:
+        """Until the other side's close_notify."""
+        parts = []
+        with suppress(ssl.SSLZeroReturnError):
+            while part := self._until_done(lambda: self._tls.read(65536)):
+                parts.append(part)
+        return b"".join(parts)
+
+    def _until_done(self, step: Callable[[], T]) -> T:
+        while True:
+            try:
+                return step()
+            except ssl.SSLWantReadError:
+                self._flush()
+                if data := self._socket.recv(65536):
+                    self._incoming.write(data)
+                else:
+                    self._incoming.write_eof()
+            finally:
+                self._flush()
+
+    def _flush(self) -> None:
+        if data := self._outgoing.read():
+            self._socket.sendall(data)
 
 
 @pytest_twisted.ensureDeferred

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import socket
+from collections.abc import Callable
 from typing import Any, cast
 
 from hypothesis import given
@@ -18,6 +19,7 @@ from zope.interface.verify import verifyObject
 from qvd.protocols.adapters.relay import EndedBy, GuestLeg, Relay, RelayOutcome
 from qvd.protocols.adapters.sockets import (
     FLUSH_SECONDS,
+    HALF_OPEN_SECONDS,
     HIGH_WATER,
     LINGER_BYTES,
     LINGER_SECONDS,
@@ -331,14 +333,189 @@ class ClosingTests(SocketTestCase):
         assert self.reactor.getDelayedCalls() == []
 
 
+class HalfCloseTests(SocketTestCase):
+    """One direction ends before the other."""
+
+    def setUp(self) -> None:
+        super().setUp()
+        self.ends: list[str] = []
+
+    def read(self) -> None:
+        """What the reactor does with a readable socket."""
+        why = self.transport.doRead()
+        if why is not None:
+            self.transport.connectionLost(failure(why))
+
+    def peer_ends(self) -> None:
+        self.socket.incoming = [b""]
+        self.read()
+
+    def assert_gone(self) -> None:
+        assert len(self.protocol.lost) == 1
+        assert not self.transport.connected
+        assert self.reactor.getDelayedCalls() == []
+
+    def half_closed_by_peer(self) -> None:
+        self.transport.on_peer_end(lambda: self.ends.append("end"))
+        self.peer_ends()
+        assert self.ends == ["end"]
+
+    def test_peer_that_ends_is_still_sent_to(self) -> None:
+        self.socket.room = 0
+        self.transport.write(b"queued ")
+        self.half_closed_by_peer()
+        assert self.protocol.lost == []
+        assert not self.reading(), "an end of stream is readable for ever"
+        self.transport.write(b"answer")
+        self.transport.loseWriteConnection()
+        assert self.socket.events == []
+        self.drain()
+        assert (bytes(self.socket.sent), self.socket.events) == (b"queued answer", ["shutdown"])
+        assert self.protocol.lost == [], "not from inside"
+        self.reactor.advance(0)
+        assert isinstance(self.protocol.lost[0].value, ConnectionDone)
+        self.assert_gone()
+
+    def test_paused_and_resumed_after_the_end(self) -> None:
+        """Back-pressure that ends later does not start the reading again."""
+        self.half_closed_by_peer()
+        self.transport.pauseProducing()
+        self.transport.resumeProducing()
+        assert not self.reading()
+
+    def test_peer_that_was_told_of_our_end_still_says_something(self) -> None:
+        self.socket.room = 0
+        self.transport.write(b"last")
+        self.transport.on_peer_end(lambda: self.ends.append("end"))
+        self.transport.loseWriteConnection()
+        self.transport.write(b"too late")
+        self.socket.incoming = [b"meanwhile "]
+        self.read()
+        self.drain()
+        assert (bytes(self.socket.sent), self.socket.events) == (b"last", ["shutdown"])
+        self.socket.incoming = [b"answer"]
+        self.read()
+        assert self.protocol.received == [b"meanwhile ", b"answer"]
+        self.peer_ends()
+        assert isinstance(self.protocol.lost[0].value, ConnectionDone)
+        self.assert_gone()
+
+    def test_it_can_be_held_back(self) -> None:
+        self.transport.loseWriteConnection()
+        self.transport.pauseProducing()
+        assert not self.reading()
+        self.transport.resumeProducing()
+        assert self.reading()
+
+    def test_not_for_ever(self) -> None:
+        self.transport.loseWriteConnection()
+        for _ in range(int(HALF_OPEN_SECONDS) - 1):
+            self.socket.incoming = [b"and "]
+            self.read()
+            self.reactor.advance(1)
+        assert self.protocol.lost == []
+        self.reactor.advance(1)
+        self.assert_gone()
+
+    def test_mute_peer(self) -> None:
+        """Our end, behind bytes that the peer does not take."""
+        self.socket.room = 0
+        self.transport.write(b"last")
+        self.transport.loseWriteConnection()
+        self.reactor.advance(FLUSH_SECONDS)
+        self.reactor.advance(0)
+        self.assert_gone()
+
+    def test_the_producer_is_forgotten(self) -> None:
+        producer, provider = producing()
+        self.transport.registerProducer(provider, True)
+        self.transport.loseWriteConnection()
+        self.peer_ends()
+        assert producer.calls == []
+
+    def test_closed_behind_our_end(self) -> None:
+        """The last bytes still go out, what comes in is not wanted any more."""
+        self.socket.room = 0
+        self.transport.write(b"last")
+        self.transport.loseWriteConnection()
+        self.assert_closes_after(b"last")
+
+    def test_closed_after_the_peers_end(self) -> None:
+        self.socket.room = 0
+        self.transport.write(b"last")
+        self.half_closed_by_peer()
+        self.assert_closes_after(b"last")
+
+    def assert_closes_after(self, last: bytes) -> None:
+        self.transport.loseConnection()
+        self.drain()
+        assert (bytes(self.socket.sent), self.socket.events) == (last, ["shutdown"])
+        self.peer_ends()
+        self.assert_gone()
+
+    def test_closed_after_our_end_was_told(self) -> None:
+        self.transport.loseWriteConnection()
+        self.transport.loseConnection()
+        assert self.socket.events == ["shutdown"], "once"
+        self.socket.incoming = [b"not wanted"]
+        self.read()
+        assert self.protocol.received == []
+        self.reactor.advance(LINGER_SECONDS)
+        self.assert_gone()
+
+    def test_both_end_at_once(self) -> None:
+        self.socket.room = 0
+        self.transport.write(b"last")
+        self.transport.loseWriteConnection()
+        self.half_closed_by_peer()
+        self.drain()
+        self.reactor.advance(0)
+        assert self.socket.sent == b"last"
+        self.assert_gone()
+
+    def test_peer_that_has_ended_and_takes_no_more(self) -> None:
+        """There is nothing left to read that could end the connection."""
+        self.half_closed_by_peer()
+        self.socket.send_error = BrokenPipeError(32, "Broken pipe")
+        self.transport.write(b"answer")
+        assert self.protocol.lost == []
+        why = self.transport.doWrite()
+        assert isinstance(why, ConnectionLost)
+        self.transport.connectionLost(failure(why))
+        self.assert_gone()
+
+    def test_abort(self) -> None:
+        self.half_closed_by_peer()
+        self.transport.abortConnection()
+        self.reactor.advance(0)
+        self.assert_gone()
+
+
+class Leg(StringTransport):
+    """One side of a relay.
+
+    @ivar peer_end: to be called when the peer ends its direction.
+    @ivar write_ended: our direction was ended.
+    """
+
+    peer_end: Callable[[], None]
+    write_ended = False
+
+    def on_peer_end(self, call: Callable[[], None]) -> None:
+        self.peer_end = call
+
+    def loseWriteConnection(self) -> None:
+        self.write_ended = True
+
+
 class RelayTests(Case):
     def setUp(self) -> None:
-        self.client: Any = StringTransport()  # type: ignore[no-untyped-call]
-        self.guest: Any = StringTransport()  # type: ignore[no-untyped-call]
+        self.client: Any = Leg()  # type: ignore[no-untyped-call]
+        self.guest: Any = Leg()  # type: ignore[no-untyped-call]
         self.leg = GuestLeg()
         self.leg.makeConnection(self.guest)  # type: ignore[no-untyped-call]
         self.outcomes: list[RelayOutcome] = []
-        self.relay = Relay(cast(ITCPTransport, self.client), self.leg, self.outcomes.append)
+        self.relay = Relay(cast(SocketTransport, self.client), self.leg, self.outcomes.append)
 
     def test_copies(self) -> None:
         """Both ways, the early bytes first."""
@@ -361,17 +538,44 @@ class RelayTests(Case):
         assert self.guest.producerState == "producing"
 
     def test_client_ends(self) -> None:
+        """It has said its last; the guest's answer still goes to it."""
         self.relay.start(b"12345")
+        self.client.peer_end()
+        assert self.guest.write_ended and not self.guest.disconnecting
         self.leg.dataReceived(b"123")
-        self.relay.connectionLost(connectionDone)
-        assert self.guest.disconnecting and not self.guest.disconnected
-        assert self.outcomes == [], "not before the guest has its bytes"
+        assert self.client.value() == b"123"
+        self.guest.peer_end()
+        assert self.client.write_ended and not self.client.disconnecting
+        assert self.outcomes == [], "not before both are gone"
         self.leg.connectionLost(connectionDone)
+        assert self.client.disconnecting and not self.client.disconnected
+        self.relay.connectionLost(connectionDone)
         (outcome,) = self.outcomes
         assert (outcome.ended_by, outcome.from_client, outcome.from_guest) == (EndedBy.CLIENT, 5, 3)
         assert "The client closed" in outcome.reason
 
     def test_guest_ends(self) -> None:
+        self.relay.start()
+        self.guest.peer_end()
+        assert self.client.write_ended and not self.client.disconnecting
+        self.relay.dataReceived(b"12")
+        assert self.guest.value() == b"12"
+        self.relay.connectionLost(connectionDone)
+        assert self.guest.disconnecting and not self.guest.disconnected
+        self.leg.connectionLost(connectionDone)
+        (outcome,) = self.outcomes
+        assert (outcome.ended_by, outcome.from_client) == (EndedBy.GUEST, 2)
+        assert outcome.reason.startswith("The X session closed")
+
+    def test_client_lost(self) -> None:
+        self.relay.start(b"12345")
+        self.relay.connectionLost(failure(ConnectionLost()))
+        assert self.guest.disconnecting and not self.guest.disconnected
+        assert self.outcomes == [], "not before the guest has its bytes"
+        self.leg.connectionLost(connectionDone)
+        assert [outcome.ended_by for outcome in self.outcomes] == [EndedBy.CLIENT]
+
+    def test_guest_lost(self) -> None:
         self.relay.start()
         self.leg.connectionLost(failure(ConnectionLost()))
         assert self.client.disconnecting and not self.client.disconnected

@@ -164,8 +164,9 @@ class HandshakeTests(TLSTestCase):
         assert events == [(LogLevel.info, f"{HOST}:5: no TLS: no shared cipher")]
 
     def test_silent_client_is_no_news(self) -> None:
-        events = self.fails_with(CUT, b"before SSL initialization")
-        assert [level for level, _ in events] == [LogLevel.debug]
+        for end in (SSL.ZeroReturnError(), CUT):
+            events = self.fails_with(end, b"before SSL initialization")
+            assert [level for level, _ in events] == [LogLevel.debug]
 
     def test_client_that_breaks_off_is(self) -> None:
         events = self.fails_with(CUT, b"TLSv1.3 early data")
@@ -306,6 +307,47 @@ class ClosingTests(TLSTestCase):
         self.reactor.advance(LINGER_SECONDS)
         assert not (transport.connected or waiting.connected)
         assert self.reactor.getDelayedCalls() == []
+
+
+class HalfCloseTests(TLSTestCase):
+    def test_client_that_ends_gets_its_answer(self) -> None:
+        """Its last bytes come with its end, which is told after them."""
+        transport, protocol = self.connect()
+        seen: list[bytes] = []
+        transport.on_peer_end(lambda: seen.extend(protocol.received))
+        self.tls.incoming = [b"x" * RECORD, SSL.ZeroReturnError()]
+        assert transport.doRead() is None
+        assert seen == [b"x" * RECORD]
+        transport.write(b"answer")
+        transport.loseWriteConnection()
+        assert (bytes(self.socket.sent), self.tls.farewells) == (b"answer", 1)
+        self.reactor.advance(0)
+        assert isinstance(protocol.lost[0].value, ConnectionDone)
+
+    def test_client_that_was_told_of_our_end_still_says_something(self) -> None:
+        transport, protocol = self.connect()
+        transport.loseWriteConnection()
+        assert (self.tls.farewells, self.socket.events) == (1, ["shutdown"])
+        self.tls.incoming = [b"answer", SSL.ZeroReturnError()]
+        assert transport.doRead() is None
+        assert isinstance(transport.doRead(), ConnectionDone)
+        assert protocol.received == [b"answer"]
+
+    def test_end_behind_the_request_that_is_answered_last(self) -> None:
+        """An answer that is still to be flushed is not dropped because the client has ended meanwhile."""
+        transport, protocol = self.connect()
+        self.socket.room = 0
+        transport.write(b"queued")
+
+        def last(data: bytes) -> None:
+            transport.loseConnection()
+
+        protocol.dataReceived = last  # type: ignore[method-assign]
+        self.tls.incoming = [b"x" * RECORD, SSL.ZeroReturnError()]
+        assert transport.doRead() is None
+        self.socket.room = 100
+        assert transport.doWrite() is None
+        assert self.socket.sent == b"queued"
 
 
 class LimitTests(TLSTestCase):

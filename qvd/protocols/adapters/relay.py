@@ -3,8 +3,9 @@
 From a client to the nxagent in its VM, and back.
 
 nxagent takes exactly one connection, so it is dialed once, when it says that it waits, and never probed. The relay
-then copies bytes both ways. Each side holds the other back while it cannot take more. The end of either side is the
-end of the session: what is on its way to the other one is flushed first, within the transports' time limits.
+then copies bytes both ways. Each side holds the other back while it cannot take more. The end of one side is passed on
+behind its last bytes, and ends the session; what the other one has still to say is delivered, within the transports'
+time limits: C{docs/decisions/0004-half-close.md}.
 """
 
 from __future__ import annotations
@@ -17,7 +18,8 @@ from enum import Enum
 
 from attrs import frozen
 from twisted.internet.defer import Deferred
-from twisted.internet.interfaces import IPushProducer, ITCPTransport, IWriteDescriptor
+from twisted.internet.interfaces import IWriteDescriptor
+from twisted.internet.main import CONNECTION_DONE
 from twisted.internet.protocol import Protocol, connectionDone
 from twisted.internet.task import deferLater
 from twisted.python.failure import Failure
@@ -28,6 +30,8 @@ from qvd.protocols.adapters.sockets import ISocketReactor, SocketName, SocketTra
 
 RETRY_PAUSE = 0.05
 CONNECT_SECONDS = 5.0
+CLIENT_CLOSED = "The client closed the connection ({})"
+GUEST_CLOSED = "The X session closed the connection ({})"
 
 
 class EndedBy(Enum):
@@ -74,9 +78,8 @@ class Relay:
     C{connectionLost}.
     """
 
-    def __init__(self, client: ITCPTransport, guest: GuestLeg, finished: Callable[[RelayOutcome], None]) -> None:
+    def __init__(self, client: SocketTransport, guest: GuestLeg, finished: Callable[[RelayOutcome], None]) -> None:
         """
-        @param client: must provide C{IPushProducer} and C{IConsumer} too, and bound its own closing.
         @param finished: called once, when both connections are gone.
         """
         self._client = client
@@ -94,12 +97,13 @@ class Relay:
 
         @param first_bytes: what the client has already sent.
         """
-        guest = self._guest.transport
-        client = IPushProducer(self._client)
+        guest, client = self._guest.transport, self._client
         self._guest.lost = self._guest_lost
         self._guest.dataReceived = self._guest_data  # type: ignore[method-assign]  # one call less a chunk
+        guest.on_peer_end(self._guest_ended)
+        client.on_peer_end(self._client_ended)
         guest.registerProducer(client, True)
-        self._client.registerProducer(guest, True)  # type: ignore[attr-defined]
+        client.registerProducer(guest, True)
         client.resumeProducing()
         guest.resumeProducing()
         if first_bytes:
@@ -118,18 +122,27 @@ class Relay:
 
     def connectionLost(self, reason: Failure) -> None:
         """The client's connection is gone."""
-        self._note(EndedBy.CLIENT, f"The client closed the connection ({reason.getErrorMessage()})")
+        self._note(EndedBy.CLIENT, CLIENT_CLOSED.format(reason.getErrorMessage()))
         self._guest.transport.loseConnection()
         self._side_gone()
+
+    def _client_ended(self) -> None:
+        """The client has said its last, and may wait for an answer."""
+        self._note(EndedBy.CLIENT, CLIENT_CLOSED.format(CONNECTION_DONE))
+        self._guest.transport.loseWriteConnection()
 
     def _guest_data(self, data: bytes) -> None:
         self._from_guest += len(data)
         self._to_client(data)
 
     def _guest_lost(self, reason: Failure) -> None:
-        self._note(EndedBy.GUEST, f"The X session closed the connection ({reason.getErrorMessage()})")
+        self._note(EndedBy.GUEST, GUEST_CLOSED.format(reason.getErrorMessage()))
         self._client.loseConnection()
         self._side_gone()
+
+    def _guest_ended(self) -> None:
+        self._note(EndedBy.GUEST, GUEST_CLOSED.format(CONNECTION_DONE))
+        self._client.loseWriteConnection()
 
     def _note(self, ended_by: EndedBy, reason: str) -> None:
         if self._end is None:

@@ -39,6 +39,8 @@ FLUSH_SECONDS = 10.0
 LINGER_SECONDS = 2.0
 """For the peer's own end, after ours was sent. Closing with unread bytes would reset the connection, and the reset
 would overtake our last bytes."""
+HALF_OPEN_SECONDS = 10.0
+"""For all that the peer has still to say, after C{loseWriteConnection} has sent our end."""
 LINGER_BYTES = 1 << 20
 """A peer that has more to say than this is not waiting for our last bytes."""
 KEEPALIVE = {socket.TCP_KEEPIDLE: 60, socket.TCP_KEEPINTVL: 15, socket.TCP_KEEPCNT: 4}
@@ -53,11 +55,24 @@ class ISocketReactor(IReactorFDSet, IReactorTime):
 
 
 class Phase(Enum):
+    """
+    @cvar ENDING: nothing more is taken to be sent; the last bytes go out, and what comes in is still wanted.
+    @cvar ENDED: the peer was told that this was all.
+    @cvar FLUSHING: the last bytes go out; what comes in is not wanted any more.
+    @cvar LINGERING: all was sent; the peer's own end is waited for.
+    """
+
     OPEN = auto()
+    ENDING = auto()
+    ENDED = auto()
     FLUSHING = auto()
     LINGERING = auto()
     ABORTED = auto()
     GONE = auto()
+
+
+RECEIVING = frozenset({Phase.OPEN, Phase.ENDING, Phase.ENDED})
+"""Phases in which what comes in is delivered."""
 
 
 SocketName = tuple[str, int] | tuple[str, int, int, int]
@@ -77,8 +92,8 @@ def failure_of(error: Exception) -> Failure:
 class SocketTransport:
     """One connection.
 
-    Bytes go to C{protocol.dataReceived}, looked up at each chunk, and never while paused. There is no half-close:
-    the peer's end of stream is the end of the connection, and C{loseWriteConnection} is C{loseConnection}.
+    Bytes go to C{protocol.dataReceived}, looked up at each chunk, and never while paused. The peer's end of stream is
+    the end of the connection, unless somebody asked to be told of it by L{on_peer_end}.
     """
 
     def __init__(
@@ -102,6 +117,8 @@ class SocketTransport:
         self._producer: IPushProducer | None = None
         self._producer_paused = False
         self._timer: IDelayedCall | None = None
+        self._peer_end: Callable[[], None] | None = None
+        self._peer_ended = False
         connected.setblocking(False)
         connected.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
         connected.setsockopt(socket.SOL_SOCKET, socket.SO_KEEPALIVE, 1)
@@ -120,7 +137,7 @@ class SocketTransport:
     # Reading
 
     def doRead(self) -> Exception | None:  # type: ignore[override]  # as in Twisted's own transports
-        if self._phase is not Phase.OPEN:
+        if self._phase is not Phase.OPEN and self._phase not in RECEIVING:
             return self._discard()
         if self._paused:  # by something else that the reactor called in this round
             return None
@@ -131,8 +148,27 @@ class SocketTransport:
         except OSError as error:
             return ConnectionLost(str(error))
         if not data:
-            return CONNECTION_DONE
+            return self._end_of_stream()
         self.protocol.dataReceived(data)
+        return None
+
+    def on_peer_end(self, call: Callable[[], None]) -> None:
+        """Have the peer's end of stream told by C{call}, and go on sending until C{loseWriteConnection} or
+        C{loseConnection}, one of which must follow."""
+        self._peer_end = call
+
+    def _end_of_stream(self) -> Exception | None:
+        """The peer has said its last.
+
+        @return: why the connection is over, where it is.
+        """
+        if self._phase not in RECEIVING:  # since the bytes just delivered: the last ones are still to be sent
+            return None
+        if self._peer_end is None or self._phase is Phase.ENDED:
+            return CONNECTION_DONE
+        self._peer_ended = True
+        self._reactor.removeReader(self)
+        self._peer_end()
         return None
 
     def _discard(self) -> Exception | None:
@@ -150,12 +186,12 @@ class SocketTransport:
 
     def pauseProducing(self) -> None:
         self._paused = True
-        if self._phase is Phase.OPEN:
+        if self._phase in RECEIVING:
             self._reactor.removeReader(self)
 
     def resumeProducing(self) -> None:
         self._paused = False
-        if self._phase is Phase.OPEN:
+        if self._phase in RECEIVING and not self._peer_ended:
             self._reactor.addReader(self)
 
     def stopProducing(self) -> None:
@@ -185,7 +221,7 @@ class SocketTransport:
         self.write(b"".join(data))
 
     def doWrite(self) -> Exception | None:  # type: ignore[override]
-        if self._phase not in (Phase.OPEN, Phase.FLUSHING):
+        if self._phase not in (Phase.OPEN, Phase.ENDING, Phase.FLUSHING):
             return None
         while self._unsent and self._broken is None:
             head = self._unsent[0]
@@ -199,7 +235,7 @@ class SocketTransport:
         if self._broken is not None:
             return self._broken
         self._reactor.removeWriter(self)
-        if self._phase is Phase.FLUSHING:
+        if self._phase is not Phase.OPEN:
             self._finish()
         elif self._producer is not None and self._producer_paused:
             self._producer_paused = False
@@ -209,16 +245,19 @@ class SocketTransport:
     def _transmit(self, data: bytes | memoryview) -> int:
         """Send some bytes, and say how many.
 
-        A peer that takes no more may have left its last bytes here: it is the reading that ends the connection. A
-        subclass that cannot go on after an error sets C{_broken}, for the next C{doWrite}: a caller of C{write} is
-        never called back from inside.
+        A peer that takes no more may have left its last bytes here: it is the reading that ends the connection, where
+        there is something left to read. What cannot go on after an error sets C{_broken}, for the next C{doWrite}: a
+        caller of C{write} is never called back from inside.
         """
         try:
             return self._socket.send(data)
         except BlockingIOError:
             return 0
-        except OSError:
-            return len(data)
+        except OSError as error:
+            if not self._peer_ended:
+                return len(data)
+            self._broken = ConnectionLost(str(error))
+            return 0
 
     def registerProducer(self, producer: IProducer, streaming: bool) -> None:
         """Hold a push producer back while much is queued."""
@@ -237,16 +276,29 @@ class SocketTransport:
     def loseConnection(self) -> None:
         """Send what is queued, tell the peer that this was all, and close when it does, or a little later. Nothing
         is delivered from here on but C{connectionLost}; the producer is forgotten."""
-        if self._phase is not Phase.OPEN:
+        if self._phase not in RECEIVING:
             return
+        ended = self._phase is Phase.ENDED
         self._phase = Phase.FLUSHING
         self._producer = None
         self._reactor.removeReader(self)
+        if ended:
+            self._linger()
+            return
         self._set_timer(FLUSH_SECONDS, self.abortConnection)
         if not self._unsent:
             self._finish()
 
-    loseWriteConnection = loseConnection
+    def loseWriteConnection(self) -> None:
+        """Send what is queued, and tell the peer that this was all. What it says is delivered until it ends, too, for
+        a bounded time. The producer is forgotten."""
+        if self._phase is not Phase.OPEN:
+            return
+        self._phase = Phase.ENDING
+        self._producer = None
+        self._set_timer(FLUSH_SECONDS, self.abortConnection)
+        if not self._unsent:
+            self._finish()
 
     def abortConnection(self) -> None:
         """Drop what is queued and close. C{connectionLost} comes from the reactor, not from inside this call."""
@@ -271,6 +323,7 @@ class SocketTransport:
         producer, self._producer = self._producer, None
         if producer is not None:
             producer.stopProducing()
+        self._peer_end = None
         protocol = self.protocol
         del self.protocol  # they hold each other: without this the memory waits for the garbage collector
         protocol.connectionLost(reason)
@@ -284,9 +337,19 @@ class SocketTransport:
             self._socket.shutdown(socket.SHUT_WR)
         except OSError:  # the peer was faster
             pass
+        if self._phase is Phase.FLUSHING:
+            self._linger()
+            return
+        self._phase = Phase.ENDED
+        self._set_timer(0 if self._peer_ended else HALF_OPEN_SECONDS, self._done)
+
+    def _linger(self) -> None:
         self._phase = Phase.LINGERING
-        self._set_timer(LINGER_SECONDS, lambda: self.connectionLost(failure_of(CONNECTION_DONE)))
+        self._set_timer(LINGER_SECONDS, self._done)
         self._reactor.addReader(self)
+
+    def _done(self) -> None:
+        self.connectionLost(failure_of(CONNECTION_DONE))
 
     def _farewell(self) -> bool:
         """Hook: the last bytes of a layer above TCP. False: not now; call again when the socket is writable."""

@@ -28,7 +28,14 @@ from twisted.python.failure import Failure
 from zope.interface import implementer
 
 from qvd.model.errors import SettingsError
-from qvd.protocols.adapters.sockets import ISocketReactor, Phase, SocketName, SocketTransport, failure_of
+from qvd.protocols.adapters.sockets import (
+    RECEIVING,
+    ISocketReactor,
+    Phase,
+    SocketName,
+    SocketTransport,
+    failure_of,
+)
 
 CIPHERS = b"ECDHE+AESGCM:ECDHE+CHACHA20"
 """For TLS 1.2: what each client of the last ten years has, and nothing without forward secrecy."""
@@ -37,6 +44,7 @@ RECORD = 16384
 RECORDS_PER_READ = 16
 PARTIAL_WRITE = 1
 """SSL_MODE_ENABLE_PARTIAL_WRITE, which pyOpenSSL sets and does not name: one record per call."""
+CLOSED = (SSL.SysCallError, SSL.ZeroReturnError)
 PLAIN_HTTP_REASONS = ("http request", "https proxy request")
 PLAIN_HTTP = b"This port speaks TLS: use https.\n"
 PLAIN_HTTP_REPLY = (
@@ -58,6 +66,8 @@ def make_server_context(cert_file: str | Path, key_file: str | Path) -> SSL.Cont
     context.set_min_proto_version(SSL.TLS1_2_VERSION)
     context.set_options(SSL.OP_NO_RENEGOTIATION)  # type: ignore[attr-defined]  # unknown to the type stubs
     context.set_options(SSL.OP_NO_COMPRESSION | SSL.OP_CIPHER_SERVER_PREFERENCE)
+    # Otherwise a client that ends without a close_notify gets nothing of what is still on its way to it.
+    context.set_options(SSL.OP_IGNORE_UNEXPECTED_EOF)  # type: ignore[attr-defined]
     context.set_cipher_list(CIPHERS)
     context.set_mode(SSL.MODE_RELEASE_BUFFERS)
     context.clear_mode(PARTIAL_WRITE)
@@ -129,8 +139,7 @@ class TLSLimits:
 class TLSTransport(SocketTransport):
     """A client's connection, from its first byte.
 
-    A client's close_notify, or its bare end of stream (old clients send no close_notify), is the end of the
-    connection: nothing more is read or sent, since an NX session ends with either direction.
+    A client's bare end of stream passes for a close_notify: old clients send none.
     """
 
     def __init__(
@@ -155,7 +164,7 @@ class TLSTransport(SocketTransport):
         self.resumeProducing()
 
     def doRead(self) -> Exception | None:
-        if self._phase is not Phase.OPEN:
+        if self._phase is not Phase.OPEN and self._phase not in RECEIVING:
             return self._discard()
         if self._newcomer is not None:
             return self._shake_hands(self._newcomer)
@@ -165,7 +174,7 @@ class TLSTransport(SocketTransport):
         verdict = self._read_records(chunks)
         if chunks:
             self.protocol.dataReceived(chunks[0] if len(chunks) == 1 else b"".join(chunks))
-        return verdict
+        return self._end_of_stream() if verdict is CONNECTION_DONE else verdict
 
     def _read_records(self, chunks: list[bytes]) -> Exception | None:
         """Add what is there, up to a limit; a short record is likely to be the last one for now.
@@ -209,7 +218,7 @@ class TLSTransport(SocketTransport):
             if reason_of(error) in PLAIN_HTTP_REASONS:
                 self._answer_plain_http(newcomer)
                 return None
-            silent = isinstance(error, SSL.SysCallError) and state.startswith(b"before")
+            silent = isinstance(error, CLOSED) and state.startswith(b"before")
             return HandshakeFailed(reason_of(error), noteworthy=not silent)
         self._newcomer = None
         self._clear_timer()
