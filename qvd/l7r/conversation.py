@@ -126,7 +126,7 @@ class Conversation:
 
     async def _list(self, identity: Identity, applications: bool) -> None:
         vms = await self._services.desktops.vms.list_for_user(identity.user.user_id, applications)
-        self._wire.send(l7r.vm_list(vms))
+        self._wire.send(l7r.vm_list(vm for vm in vms if identity.may_use(vm.vm_id)))
 
     async def _stop(self, identity: Identity, head: RequestHead) -> None:
         vm = await self._permitted(identity, l7r.stop_request(head).vm_id)

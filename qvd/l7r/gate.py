@@ -30,9 +30,13 @@ class Identity:
     user: User
     only_vm: VMId | None = None
 
+    def may_use(self, vm_id: VMId) -> bool:
+        """Of the user's own VMs."""
+        return self.only_vm in (None, vm_id)
+
     def check_vm(self, vm_id: VMId) -> None:
         """@raise Forbidden: the token is for another VM."""
-        if self.only_vm not in (None, vm_id):
+        if not self.may_use(vm_id):
             raise Forbidden("The token is not valid for the requested virtual machine")
 
 

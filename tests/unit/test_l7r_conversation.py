@@ -6,6 +6,8 @@ import json
 from base64 import b64encode
 from pathlib import Path
 
+from attrs import evolve
+
 from qvd.model.errors import DatabaseUnavailable
 from qvd.model.ids import VMId
 from qvd.model.records import Desired
@@ -81,6 +83,15 @@ class ListTests(ConversationCase):
     def test_by_token(self) -> None:
         assert self.status(bearer("any")) == 200
         assert self.status(bearer("any")) == 200
+
+    def test_a_token_for_one_vm_lists_that_one(self) -> None:
+        self.broker.rows.table[VMId(10)] = evolve(self.broker.rows[9], vm_id=VMId(10), name="other desk")
+        assert [vm["id"] for vm in json.loads(self.one(bearer("nine")).body)] == [9]
+        assert len(json.loads(self.one(bearer("any")).body)) == 2
+
+    def test_a_token_for_somebody_elses_vm_lists_none(self) -> None:
+        self.broker.tokens.tokens["eight"] = VMId(8)
+        assert json.loads(self.one(bearer("eight")).body) == []
 
     def test_a_user_who_is_blocked_meanwhile(self) -> None:
         assert self.status(request(LIST)) == 200
