@@ -19,6 +19,7 @@ from qvd.model.records import (
     HostStatus,
     Lease,
     SessionSpec,
+    TokenTerms,
     TokenUse,
     User,
     VMSpec,
@@ -147,6 +148,10 @@ class IUsers(Interface):
     async def redeem(token_hash: bytes) -> TokenUse | None:
         """Accept a bearer token, using a single-use one up. L{None}: unknown, expired or used."""
 
+    async def add_token(token_hash: bytes, user: User, terms: TokenTerms) -> bool:
+        """Keep a new bearer token, and forget those, whosever, that are expired or used up. L{False}: the user has too
+        many."""
+
 
 class IHasher(Interface):
     """Hashes passwords off the reactor, in a bounded pool."""
@@ -166,10 +171,16 @@ class IPasswordAuthenticator(Interface):
 
 
 class ITokenAuthenticator(Interface):
-    """Proves who somebody is by a bearer token."""
+    """Issues bearer tokens, and proves who somebody is by one."""
 
     async def authenticate(token: Secret) -> TokenUse:
         """@raise AuthenticationFailed: unknown, expired or used up."""
+
+    async def issue(user: User, terms: TokenTerms) -> Secret:
+        """A new token. Nobody can be told it again: only its hash is kept.
+
+        @raise Unavailable: the user has too many.
+        """
 
 
 class IVMs(Interface):

@@ -14,8 +14,8 @@ from attrs import frozen
 from zope.interface import implementer
 
 from qvd.interfaces import ITokenAuthenticator, IUsers
-from qvd.model.errors import AuthenticationFailed
-from qvd.model.records import TokenUse
+from qvd.model.errors import AuthenticationFailed, Unavailable
+from qvd.model.records import TokenTerms, TokenUse, User
 from qvd.model.secret import Secret
 
 REFUSED = "Authentication failed"
@@ -44,3 +44,9 @@ class TokenAuthenticator:
         if use is None or use.user.blocked:
             raise AuthenticationFailed(REFUSED)
         return use
+
+    async def issue(self, user: User, terms: TokenTerms) -> Secret:
+        token = new_token()
+        if not await self.users.add_token(hash_token(token), user, terms):
+            raise Unavailable("There are too many tokens for this user already; those in use expire")
+        return token

@@ -6,11 +6,13 @@ from __future__ import annotations
 from attrs import frozen
 from zope.interface import implementer
 
-from qvd.interfaces import IDatabase, IUsers, Row
+from qvd.interfaces import IDatabase, ITransaction, IUsers, Row
 from qvd.model.ids import TenantId, UserId, VMId
-from qvd.model.records import TokenUse, User
+from qvd.model.records import TokenTerms, TokenUse, User
 from qvd.model.secret import Secret
 
+MOST_TOKENS = 100
+"""Of one user, good at one time."""
 USER_COLUMNS = "u.id AS user_id, u.tenant_id, u.login, u.password, (u.blocked OR t.blocked) AS blocked"
 
 
@@ -66,3 +68,27 @@ class Users:
         if row is None:
             return None
         return TokenUse(user_of(row), None if row["vm_id"] is None else VMId(row["vm_id"]))
+
+    async def add_token(self, token_hash: bytes, user: User, terms: TokenTerms) -> bool:
+        async def add(tx: ITransaction) -> bool:
+            await tx.execute(
+                "DELETE FROM user_tokens WHERE expires_at <= now() OR (used_at IS NOT NULL AND NOT multi_use)"
+            )
+            added = await tx.execute(
+                "INSERT INTO user_tokens (token_hash, tenant_id, user_id, vm_id, multi_use, expires_at)"
+                " SELECT %s, %s, %s, %s, %s, now() + make_interval(secs => %s)"
+                " WHERE (SELECT count(*) FROM user_tokens WHERE user_id = %s) < %s",
+                (
+                    token_hash,
+                    user.tenant_id,
+                    user.user_id,
+                    terms.vm_id,
+                    terms.multi_use,
+                    terms.seconds,
+                    user.user_id,
+                    MOST_TOKENS,
+                ),
+            )
+            return bool(added)
+
+        return await self.db.transact("add_token", add)

@@ -60,6 +60,20 @@ class TokenUse:
 
 
 @frozen
+class TokenTerms:
+    """What a bearer token is to be good for.
+
+    @ivar vm_id: the only VM, or L{None} for all of the user's.
+    @ivar multi_use: for more than one connection.
+    @ivar seconds: for so long.
+    """
+
+    vm_id: VMId | None
+    multi_use: bool
+    seconds: int
+
+
+@frozen
 class VMSummary:
     """A line of C{list_of_vm}."""
 

@@ -10,13 +10,15 @@ import pytest
 import pytest_twisted
 from twisted.internet.defer import gatherResults
 
+from qvd.db.users import MOST_TOKENS
 from qvd.model.errors import NotFound, OwnershipLost, SessionLost, Unavailable
 from qvd.model.ids import Epoch, VMId
-from qvd.model.records import Capacity, Change, Desired, Guest, HostState, Lease
+from qvd.model.records import Capacity, Change, Desired, Guest, HostState, Lease, TokenTerms, User
 from qvd.model.secret import Secret
 from qvd.model.vm import VMState
 from tests.contract.stores import GIB, SECRET, World
 
+TERMS = TokenTerms(None, multi_use=False, seconds=60)
 GUEST = Guest("127.0.0.1", 3030, 4100, SECRET)
 
 
@@ -77,6 +79,54 @@ class TestUsers:
         assert await world.users.redeem(b"many") is not None
         assert await world.users.redeem(b"late") is None
         assert await world.users.redeem(b"unknown") is None
+
+    @pytest_twisted.ensureDeferred
+    async def test_a_new_token_is_good_for_what_it_was_made_for(self, world: World) -> None:
+        user = await self.alice(world)
+        assert await world.users.add_token(b"bound", user, TokenTerms(world.vm_id, multi_use=False, seconds=60))
+        assert await world.users.add_token(b"free", user, TokenTerms(None, multi_use=True, seconds=86400))
+        assert await world.users.add_token(b"short", user, TokenTerms(None, multi_use=True, seconds=0))
+        use = await world.users.redeem(b"bound")
+        assert use is not None and (use.vm_id, use.user) == (world.vm_id, user)
+        assert await world.users.redeem(b"bound") is None
+        for _ in range(2):
+            use = await world.users.redeem(b"free")
+            assert use is not None and use.vm_id is None
+        assert await world.users.redeem(b"short") is None
+        (row,) = world.ask("SELECT expires_at - now() AS rest FROM user_tokens WHERE token_hash = 'free'")
+        assert 86300 < row["rest"].total_seconds() <= 86400
+
+    @pytest_twisted.ensureDeferred
+    async def test_a_new_token_takes_the_place_of_those_that_are_good_for_nothing(self, world: World) -> None:
+        for name in (b"used", b"good"):
+            self.token(world, name)
+        self.token(world, b"many", multi_use=True)
+        self.token(world, b"late", multi_use=True, age="-1 second")
+        for name in (b"used", b"many"):
+            assert await world.users.redeem(name) is not None
+        assert await world.users.add_token(b"new", await self.alice(world), TERMS)
+        kept = {bytes(row["token_hash"]) for row in world.ask("SELECT token_hash FROM user_tokens")}
+        assert kept == {b"good", b"many", b"new"}
+
+    @pytest_twisted.ensureDeferred
+    async def test_not_more_than_so_many_tokens(self, world: World) -> None:
+        user = await self.alice(world)
+        world.ask(
+            "INSERT INTO user_tokens (token_hash, tenant_id, user_id, expires_at)"
+            " SELECT n::text::bytea, %s, %s, now() + '1 hour' FROM generate_series(2, %s) n",
+            world.tenant,
+            world.user,
+            MOST_TOKENS,
+        )
+        assert await world.users.add_token(b"last", user, TERMS)
+        assert not await world.users.add_token(b"one more", user, TERMS)
+        assert await world.users.redeem(b"last") is not None
+        assert await world.users.add_token(b"one more", user, TERMS)
+
+    async def alice(self, world: World) -> User:
+        user = await world.users.find("acme", "alice")
+        assert user is not None
+        return user
 
     def token(
         self, world: World, token: bytes, multi_use: bool = False, age: str = "1 hour", vm_id: VMId | None = None

@@ -7,7 +7,7 @@ from zope.interface import implementer
 from qvd.interfaces import IPasswordAuthenticator, ITokenAuthenticator, IUsers
 from qvd.model.errors import AuthenticationFailed
 from qvd.model.ids import TenantId, UserId, VMId
-from qvd.model.records import TokenUse, User
+from qvd.model.records import TokenTerms, TokenUse, User
 from qvd.model.secret import Secret
 from tests.fakes.conduct import Conduct
 
@@ -34,6 +34,9 @@ class FakeUsers:
         raise NotImplementedError
 
     async def redeem(self, token_hash: bytes) -> TokenUse | None:
+        raise NotImplementedError
+
+    async def add_token(self, token_hash: bytes, user: User, terms: TokenTerms) -> bool:
         raise NotImplementedError
 
 
@@ -63,14 +66,23 @@ class FakeTokens:
     """L{ITokenAuthenticator} with tokens that are good for one login.
 
     @ivar tokens: the VM that each is bound to.
+    @ivar issued: what was asked for.
     """
 
     def __init__(self, conduct: Conduct | None = None) -> None:
         self.conduct = conduct or Conduct()
         self.tokens: dict[str, VMId | None] = {"any": None, "nine": VMId(9)}
+        self.issued: list[TokenTerms] = []
 
     async def authenticate(self, token: Secret) -> TokenUse:
         await self.conduct.before("token")
         if token.reveal() not in self.tokens:
             raise AuthenticationFailed(REFUSED)
         return TokenUse(ALICE, self.tokens.pop(token.reveal()))
+
+    async def issue(self, user: User, terms: TokenTerms) -> Secret:
+        await self.conduct.before("issue", user.user_id)
+        self.issued.append(terms)
+        token = f"canary-{len(self.issued)}"
+        self.tokens[token] = terms.vm_id
+        return Secret(token)

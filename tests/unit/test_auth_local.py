@@ -18,7 +18,7 @@ from qvd.auth.local import DUMMY, PARAMETERS, Argon2Hasher, LocalAuthenticator, 
 from qvd.interfaces import IHasher, IPasswordAuthenticator, IUsers
 from qvd.model.errors import AuthenticationFailed, DatabaseUnavailable, QVDError, Unavailable
 from qvd.model.ids import TenantId, UserId
-from qvd.model.records import TokenUse, User
+from qvd.model.records import TokenTerms, TokenUse, User
 from qvd.model.secret import Secret
 
 CHEAP = argon2.PasswordHasher(time_cost=1, memory_cost=8, parallelism=1)
@@ -234,6 +234,9 @@ class FakeUsers:
         self.rehashed.append((user_id, new))
 
     async def redeem(self, token_hash: bytes) -> TokenUse | None:
+        raise NotImplementedError
+
+    async def add_token(self, token_hash: bytes, user: User, terms: TokenTerms) -> bool:
         raise NotImplementedError
 
 

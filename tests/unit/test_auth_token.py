@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import re
+from collections.abc import Coroutine
 from typing import Any
 
 import pytest
@@ -14,27 +15,43 @@ from zope.interface.verify import verifyObject
 
 from qvd.auth.token import TokenAuthenticator, hash_token, new_token
 from qvd.interfaces import ITokenAuthenticator
-from qvd.model.errors import AuthenticationFailed
+from qvd.model.errors import AuthenticationFailed, Unavailable
 from qvd.model.ids import TenantId, UserId, VMId
-from qvd.model.records import TokenUse, User
+from qvd.model.records import TokenTerms, TokenUse, User
 from qvd.model.secret import Secret
 
 USE = TokenUse(User(UserId(7), TenantId(3), "alice", None, blocked=False), VMId(12))
+
+TERMS = TokenTerms(VMId(12), multi_use=False, seconds=300)
 
 
 class FakeUsers:
     def __init__(self, use: TokenUse | None) -> None:
         self.redeemed: list[bytes] = []
+        self.added: list[tuple[bytes, User, TokenTerms]] = []
+        self.full = False
         self._use = use
 
     async def redeem(self, token_hash: bytes) -> TokenUse | None:
         self.redeemed.append(token_hash)
         return self._use
 
+    async def add_token(self, token_hash: bytes, user: User, terms: TokenTerms) -> bool:
+        self.added.append((token_hash, user, terms))
+        return not self.full
+
 
 def authenticate(users: Any) -> Any:
+    return outcome(TokenAuthenticator(users).authenticate(Secret("token")))
+
+
+def issue(users: Any) -> Any:
+    return outcome(TokenAuthenticator(users).issue(USE.user, TERMS))
+
+
+def outcome(work: Coroutine[Any, Any, Any]) -> Any:
     seen: list[Any] = []
-    Deferred.fromCoroutine(TokenAuthenticator(users).authenticate(Secret("token"))).addBoth(seen.append)
+    Deferred.fromCoroutine(work).addBoth(seen.append)
     if isinstance(seen[0], Failure):
         error: Any = seen[0].value
         raise error
@@ -68,3 +85,17 @@ def test_accepted() -> None:
 def test_refused(use: TokenUse | None) -> None:
     with pytest.raises(AuthenticationFailed, match=r"^Authentication failed$"):
         authenticate(FakeUsers(use))
+
+
+def test_issued() -> None:
+    """Its owner is told the token, the database its hash."""
+    users = FakeUsers(None)
+    token = issue(users)
+    assert users.added == [(hash_token(token), USE.user, TERMS)]
+
+
+def test_not_issued() -> None:
+    users = FakeUsers(None)
+    users.full = True
+    with pytest.raises(Unavailable, match="too many tokens"):
+        issue(users)

@@ -241,7 +241,7 @@ GRANT SELECT ON tenants, users, osfs, dis, di_tags, hosts, host_runtimes, vms, s
 GRANT UPDATE ON host_runtimes, vm_runtimes, sessions TO qvd_node;
 GRANT INSERT ON sessions, events TO qvd_node, qvd_api;
 GRANT UPDATE (password) ON users TO qvd_node;
-GRANT UPDATE (used_at), DELETE ON user_tokens TO qvd_node;
+GRANT INSERT, UPDATE (used_at), DELETE ON user_tokens TO qvd_node;
 GRANT INSERT, UPDATE, DELETE ON tenants, users, administrators, osfs, dis, di_tags, hosts, vms, user_tokens TO qvd_api;
 GRANT INSERT (vm_id, tenant_id), UPDATE (desired_state, generation, blocked) ON vm_runtimes TO qvd_api;
 GRANT INSERT (host_id), UPDATE (blocked) ON host_runtimes TO qvd_api;
