@@ -102,6 +102,11 @@ class Conversation:
             case l7r.Route.LIST | l7r.Route.LIST_APPLICATIONS:
                 identity = await self._admit(head)
                 await self._list(identity, route is l7r.Route.LIST_APPLICATIONS)
+            case l7r.Route.AUTHENTICATE:
+                await self._identify(head)
+                self._wire.send(l7r.authenticated())
+            case l7r.Route.CREATE_TOKEN:
+                await self._issue(await self._identify(head), head)
             case l7r.Route.STOP:
                 await self._stop(await self._admit(head), head)
             case l7r.Route.CONNECT:
@@ -118,15 +123,35 @@ class Conversation:
         if refusal is not None:
             raise Unavailable(refusal, retry_after=10)
 
-    async def _admit(self, head: RequestHead) -> Identity:
+    async def _identify(self, head: RequestHead) -> Identity:
         identity = await self._gate.admit(head)
         self._wire.authenticated()
+        return identity
+
+    async def _admit(self, head: RequestHead) -> Identity:
+        identity = await self._identify(head)
         self._check_node()
         return identity
 
     async def _list(self, identity: Identity, applications: bool) -> None:
         vms = await self._services.desktops.vms.list_for_user(identity.user.user_id, applications)
         self._wire.send(l7r.vm_list(vm for vm in vms if identity.may_use(vm.vm_id)))
+
+    async def _issue(self, identity: Identity, head: RequestHead) -> None:
+        terms = l7r.token_request(head)
+        identity.check_issue()
+        if terms.vm_id is not None:
+            await self._permitted(identity, terms.vm_id)
+        token = await self._services.authenticators.token.issue(identity.user, terms)
+        self.log.info(
+            "{peer}: token for user {user_id}: VM {vm_id}, {uses}, {seconds} s",
+            peer=self._wire.peer,
+            user_id=identity.user.user_id,
+            vm_id=terms.vm_id or "any",
+            uses="many uses" if terms.multi_use else "one use",
+            seconds=terms.seconds,
+        )
+        self._wire.send(l7r.token_issued(token))
 
     async def _stop(self, identity: Identity, head: RequestHead) -> None:
         vm = await self._permitted(identity, l7r.stop_request(head).vm_id)

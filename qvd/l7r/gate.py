@@ -25,10 +25,12 @@ class Identity:
     """A user who has proved to be one.
 
     @ivar only_vm: the VM that a token is bound to.
+    @ivar by_token: the proof was a token.
     """
 
     user: User
     only_vm: VMId | None = None
+    by_token: bool = False
 
     def may_use(self, vm_id: VMId) -> bool:
         """Of the user's own VMs."""
@@ -38,6 +40,11 @@ class Identity:
         """@raise Forbidden: the token is for another VM."""
         if not self.may_use(vm_id):
             raise Forbidden("The token is not valid for the requested virtual machine")
+
+    def check_issue(self) -> None:
+        """@raise Forbidden: with a token that soon ends one must not get others that do not."""
+        if self.by_token:
+            raise Forbidden("A token is made for a user who logs in with a password, not with a token")
 
 
 @frozen
@@ -58,7 +65,7 @@ class Authenticators:
                 return Identity(await self.password.authenticate(tenant, name, password))
             case BearerCredentials(token):
                 use = await self.token.authenticate(token)
-                return Identity(use.user, use.vm_id)
+                return Identity(use.user, use.vm_id, by_token=True)
 
     async def check_blocked(self, user_id: UserId) -> None:
         """@raise AuthenticationFailed: blocked, or gone."""

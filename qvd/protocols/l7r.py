@@ -2,7 +2,7 @@
 """
 What clients ask of the L7R, and what it answers: C{docs/wire/l7r.md}.
 
-Requests go through L{route} first, and through L{connect_request} or L{stop_request} only when their sender is known
+Requests go through L{route} first, and through L{connect_request} and its likes only when their sender is known
 to be somebody: a stranger learns nothing but that.
 """
 
@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import json
 import re
-from base64 import b64decode
+from base64 import b64decode, b64encode
 from collections.abc import Iterable, Mapping
 from enum import Enum
 
@@ -18,7 +18,7 @@ from attrs import field, frozen
 
 from qvd.model.errors import DeadlineExceeded, Forbidden, InvalidRequest, QVDError
 from qvd.model.ids import VMId
-from qvd.model.records import VMSummary
+from qvd.model.records import TokenTerms, VMSummary
 from qvd.model.secret import Secret
 from qvd.protocols.http1 import RequestHead, encode_interim, encode_response, header_text
 
@@ -26,6 +26,8 @@ UPGRADE = "QVD/1.0"
 PING = "/qvd/ping"
 LIST_OF_VM = "/qvd/list_of_vm"
 LIST_OF_APPLICATIONS = "/qvd/list_of_applications"
+AUTHENTICATE_USER = "/qvd/authenticate_user"
+CREATE_AUTH_TOKEN = "/qvd/create_auth_token"
 STOP_VM = "/qvd/stop_vm"
 CONNECT_TO_VM = "/qvd/connect_to_vm"
 VM_INFO = "X-QVD-VM-Info"
@@ -34,6 +36,9 @@ SLAVE_KEY = "X-QVD-Slave-Key"
 CLIENT_PREFIXES = ("qvd.client.", "custom.")
 MANDATORY = tuple(f"qvd.client.{name}" for name in ("keyboard", "os", "link", "geometry", "fullscreen"))
 """Without these keys, empty or not, the original agent does not start a session."""
+
+TOKEN_SECONDS = 86400
+"""Life of a token, where its request does not ask for less."""
 
 _INTEGER = re.compile(r"-?[0-9]{1,10}", re.ASCII)
 _INT4 = range(-(2**31), 2**31)
@@ -49,6 +54,8 @@ class Route(Enum):
     PING = "ping"
     LIST = "list_of_vm"
     LIST_APPLICATIONS = "list_of_applications"
+    AUTHENTICATE = "authenticate_user"
+    CREATE_TOKEN = "create_auth_token"
     STOP = "stop_vm"
     CONNECT = "connect_to_vm"
     UNKNOWN = "unknown"
@@ -58,6 +65,8 @@ _ROUTES = {
     PING: Route.PING,
     LIST_OF_VM: Route.LIST,
     LIST_OF_APPLICATIONS: Route.LIST_APPLICATIONS,
+    AUTHENTICATE_USER: Route.AUTHENTICATE,
+    CREATE_AUTH_TOKEN: Route.CREATE_TOKEN,
     STOP_VM: Route.STOP,
     CONNECT_TO_VM: Route.CONNECT,
 }
@@ -127,6 +136,17 @@ def connect_request(head: RequestHead) -> ConnectToVM:
         names = ", ".join(header_text(key, 40) for key in refused[:_MAX_NAMED])
         raise Forbidden(f"Invalid parameters {names}{', ...' if len(refused) > _MAX_NAMED else ''}")
     return ConnectToVM(vm_id, parameters)
+
+
+def token_request(head: RequestHead) -> TokenTerms:
+    """@raise InvalidRequest: a parameter is none."""
+    multi_use = head.parameters.get("multi_use") or "1"
+    seconds = head.parameters.get("seconds") or str(TOKEN_SECONDS)
+    if multi_use not in ("0", "1"):
+        raise InvalidRequest("parameter multi_use is neither 0 nor 1")
+    if not _INTEGER.fullmatch(seconds) or not 1 <= int(seconds) <= TOKEN_SECONDS:
+        raise InvalidRequest(f"parameter seconds is not a number from 1 to {TOKEN_SECONDS}")
+    return TokenTerms(_vm_id(head) if "id" in head.parameters else None, multi_use == "1", int(seconds))
 
 
 def _vm_id(head: RequestHead) -> VMId:
@@ -215,7 +235,21 @@ def vm_list(vms: Iterable[VMSummary]) -> bytes:
         }
         for vm in vms
     ]
-    return encode_response(200, _JSON, json.dumps(lines).encode("ascii") + b"\n")
+    return _json(lines)
+
+
+def authenticated() -> bytes:
+    """The login is good. No authenticator of ours has parameters to keep for later."""
+    return _json({})
+
+
+def token_issued(token: Secret) -> bytes:
+    """The token in the form in which C{Authorization: Bearer} takes it."""
+    return _json({"auth_token": b64encode(token.reveal().encode()).decode("ascii")})
+
+
+def _json(document: object) -> bytes:
+    return encode_response(200, _JSON, json.dumps(document).encode("ascii") + b"\n")
 
 
 _STATUS = {

@@ -7,10 +7,11 @@ from base64 import b64encode
 from pathlib import Path
 
 from attrs import evolve
+from twisted.logger import capturedLogs, formatEvent
 
-from qvd.model.errors import DatabaseUnavailable
+from qvd.model.errors import DatabaseUnavailable, Unavailable
 from qvd.model.ids import VMId
-from qvd.model.records import Desired
+from qvd.model.records import Desired, TokenTerms
 from qvd.model.vm import Step, VMState
 from qvd.protocols.http1 import Response
 from tests.fakes.broker import UP, Broker
@@ -165,6 +166,63 @@ class LoginTests(ConversationCase):
             reply = self.one(request(LIST))
             assert (reply.head.status, reply.head.header("Retry-After")) == (503, "5")
         assert self.status(request(LIST)) == 200
+
+
+class TokenTests(ConversationCase):
+    CREATE = "/qvd/create_auth_token"
+
+    def test_a_login_that_is_good(self) -> None:
+        """The web portal asks for no more than that. It is told even where there is no service now."""
+        self.broker.status.why = "Server is blocked"
+        reply = self.one(request("/qvd/authenticate_user?store_auth=1"))
+        assert (reply.head.status, json.loads(reply.body)) == (200, {})
+        assert self.status(request("/qvd/authenticate_user", login="alice:wrong")) == 401
+        assert not self.client.closed
+
+    def test_a_token_is_issued_and_accepted(self) -> None:
+        reply = self.one(request(self.CREATE))
+        assert reply.head.status == 200
+        encoded = json.loads(reply.body)["auth_token"]
+        assert self.broker.tokens.issued == [TokenTerms(None, multi_use=True, seconds=86400)]
+        other = self.broker.client()
+        assert self.one(request(LIST, f"Authorization: Bearer {encoded}", login=""), other).head.status == 200
+        other.leave()
+
+    def test_for_one_vm_one_use_and_a_short_while(self) -> None:
+        assert self.status(request(f"{self.CREATE}?id=9&multi_use=0&seconds=300")) == 200
+        assert self.broker.tokens.issued == [TokenTerms(VMId(9), multi_use=False, seconds=300)]
+
+    def test_what_is_looked_at_in_which_order(self) -> None:
+        for query, login, status in (
+            ("id=nine", "alice:wrong", 401),
+            ("id=nine", "alice:secret", 422),
+            ("id=", "alice:secret", 422),
+            ("multi_use=yes", "alice:secret", 422),
+            ("seconds=0", "alice:secret", 422),
+            ("seconds=86401", "alice:secret", 422),
+            ("seconds=1e3", "alice:secret", 422),
+            ("id=77", "alice:secret", 404),
+            ("id=8", "alice:secret", 403),
+        ):
+            assert self.status(request(f"{self.CREATE}?{query}", login=login)) == status, query
+        assert self.broker.tokens.issued == []
+        assert not self.client.closed
+
+    def test_not_for_a_token(self) -> None:
+        """Else one for a few minutes and one VM were as good as a password."""
+        assert self.status(bearer("any", self.CREATE)) == 403
+        assert self.broker.tokens.issued == []
+
+    def test_too_many(self) -> None:
+        self.conduct.fail("issue", Unavailable("There are too many tokens"))
+        assert self.status(request(self.CREATE)) == 503
+
+    def test_it_is_in_no_log(self) -> None:
+        with capturedLogs() as events:
+            assert self.status(request(self.CREATE)) == 200
+        lines = [formatEvent(event) for event in events]
+        assert any("token for user 3: VM any, many uses, 86400 s" in line for line in lines)
+        assert not [line for line in lines if "canary" in line]
 
 
 class StopTests(ConversationCase):

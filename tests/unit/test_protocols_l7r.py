@@ -220,6 +220,14 @@ def test_split_login_without_separators() -> None:
     assert l7r.split_login("alice@acme", "", "default") == ("alice@acme", "default")
 
 
+def test_token_bytes() -> None:
+    """The form that C{Authorization: Bearer} takes, without a line break."""
+    assert l7r.token_issued(Secret("k3Zb-_" * 20)).endswith(
+        b'{"auth_token": "%s"}\n' % b64encode(b"k3Zb-_" * 20),
+    )
+    assert l7r.authenticated().endswith(b"\r\n\r\n{}\n")
+
+
 def test_list_bytes() -> None:
     vms = [
         VMSummary(VMId(12), "alice-ñ", VMState.STOPPED, blocked=False, is_application=False),
