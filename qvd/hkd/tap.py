@@ -227,6 +227,7 @@ class Composition:
                 start=settings.seconds("hkd.timeout.start"),
                 stop=self.deadlines.end,
                 x_start=settings.seconds("l7r.timeout.x_start"),
+                provisioning=settings.seconds("l7r.timeout.provisioning"),
                 takeover=settings.seconds("l7r.timeout.takeover"),
             ),
         )

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import re
 import tomllib
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -146,3 +148,23 @@ def test_a_lease_outlives_some_renewals() -> None:
     with pytest.raises(SettingsError) as caught:
         parse_node({**NEEDED, "hkd.lease": 15.0, "hkd.heartbeat": 6.0}, "node.conf")
     assert caught.value.text.startswith("node.conf: hkd.heartbeat: 6 s is too long for a lease (hkd.lease) of 15 s")
+
+
+SAMPLE = Path(__file__).resolve().parents[2] / "etc/qvd/node.conf"
+
+
+def test_the_nodes_sample_shows_each_key_with_its_default() -> None:
+    lines = (line.removeprefix("# ") for line in SAMPLE.read_text().splitlines())
+    shown = dict(flatten(tomllib.loads("\n".join(line for line in lines if " = " in line))))
+    assert list(shown) == [key.name for key in NODE_KEYS]
+    defaults = {key.name: key.default.reveal() if key.secret else key.default for key in NODE_KEYS}
+    differing = {name for name in shown if shown[name] != defaults[name]}
+    assert differing == {key.name for key in NODE_KEYS if key.default is REQUIRED}
+
+
+def test_the_nodes_sample_explains_each_key() -> None:
+    text = SAMPLE.read_text()
+    for key in NODE_KEYS:
+        assert re.search(
+            rf"^# {re.escape(key.doc[0].upper() + key.doc[1:])}\.\n(# )?{re.escape(key.name)} = ", text, re.M
+        )
