@@ -14,6 +14,7 @@ from qvd.model.records import (
     Capacity,
     Change,
     Domain,
+    Explanation,
     Guest,
     HostState,
     HostStatus,
@@ -191,6 +192,9 @@ class IVMs(Interface):
 
     async def get(vm_id: VMId) -> VM | None:
         """One VM with its state."""
+
+    async def explain(vm_id: VMId) -> Explanation | None:
+        """The VM with its last placement, for administrators. L{None}: there is no such VM."""
 
     async def order_start(vm_id: VMId, cause: str) -> None:
         """Want the VM to run: place it on a node where it has none, and order its start, in one transaction that

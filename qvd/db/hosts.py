@@ -38,7 +38,8 @@ class Hosts:
         row = await self.db.fetch_one(
             "UPDATE host_runtimes SET ok_ts = now(), lease_until = now() + %(seconds)s * interval '1 second',"
             # One that is over is not renewed, whoever has noticed: a node that was stopped meanwhile begins anew.
-            f" usable_ram = %(memory)s, usable_cpu = %(cpus)s WHERE {MINE} AND lease_until > now()"
+            " usable_ram = %(memory)s, usable_cpu = %(cpus)s, available_ram = %(available)s, idle_cpu = %(idle)s"
+            f" WHERE {MINE} AND lease_until > now()"
             " RETURNING state, blocked",
             {
                 "host": lease.host_id,
@@ -46,6 +47,8 @@ class Hosts:
                 "seconds": lease_seconds,
                 "memory": capacity.memory,
                 "cpus": capacity.cpus,
+                "available": capacity.available,
+                "idle": capacity.idle,
             },
         )
         if row is None:

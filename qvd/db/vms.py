@@ -3,22 +3,28 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import json
+from collections.abc import Callable, Sequence
 
 from attrs import frozen
 from zope.interface import implementer
 
 from qvd.db.rows import VM_COLUMNS, VM_TABLES, vm_of
-from qvd.interfaces import IDatabase, ITransaction, IVMs
+from qvd.interfaces import IDatabase, ITransaction, IVMs, Row
 from qvd.model.errors import NotFound, Unavailable
-from qvd.model.ids import UserId, VMId
-from qvd.model.placement import Candidate, explain
-from qvd.model.records import VM, Desired, VMSummary
+from qvd.model.ids import HostId, UserId, VMId
+from qvd.model.placement import Candidate, Decision, Weights, decide
+from qvd.model.records import VM, Desired, Explanation, VMSummary
 from qvd.model.vm import VMState
 
-RESERVED = """
-    SELECT r.host_id, sum(o.memory) AS memory FROM vm_runtimes r JOIN vms v ON v.id = r.vm_id
-    JOIN osfs o ON o.id = v.osf_id WHERE r.host_id IS NOT NULL GROUP BY r.host_id
+CANDIDATES = """
+    SELECT h.host_id, hosts.name, h.state, h.blocked, coalesce(h.lease_until > now(), false) AS alive,
+        h.usable_ram AS usable, h.usable_ram - coalesce(reserved.memory, 0) AS free, h.available_ram AS available,
+        h.usable_cpu AS cores, h.idle_cpu AS idle
+    FROM host_runtimes h JOIN hosts ON hosts.id = h.host_id LEFT JOIN (
+        SELECT r.host_id, sum(o.memory)::bigint AS memory FROM vm_runtimes r JOIN vms v ON v.id = r.vm_id
+        JOIN osfs o ON o.id = v.osf_id WHERE r.host_id IS NOT NULL GROUP BY r.host_id
+    ) reserved USING (host_id) ORDER BY hosts.name
 """
 GOING_DOWN = (VMState.STOPPING, VMState.ZOMBIE)
 
@@ -31,9 +37,14 @@ async def say_cause(tx: ITransaction, cause: str) -> None:
 @implementer(IVMs)
 @frozen
 class VMs:
-    """L{IVMs} over PostgreSQL."""
+    """L{IVMs} over PostgreSQL.
+
+    @param chance: a number from 0 to 1, for the random part of a placement.
+    """
 
     db: IDatabase
+    weights: Weights
+    chance: Callable[[], float]
 
     async def list_for_user(self, user_id: UserId, applications: bool) -> Sequence[VMSummary]:
         rows = await self.db.fetch(
@@ -51,17 +62,28 @@ class VMs:
         row = await self.db.fetch_one(f"SELECT {VM_COLUMNS} FROM {VM_TABLES} WHERE v.id = %s", (vm_id,))
         return None if row is None else vm_of(row)
 
+    async def explain(self, vm_id: VMId) -> Explanation | None:
+        row = await self.db.fetch_one(
+            f"SELECT {VM_COLUMNS}, t.name AS tenant, h.name AS host, r.placement FROM {VM_TABLES}"
+            " JOIN tenants t ON t.id = v.tenant_id LEFT JOIN hosts h ON h.id = r.host_id WHERE v.id = %s",
+            (vm_id,),
+        )
+        return None if row is None else Explanation(vm_of(row), row["tenant"], row["host"], row["placement"])
+
     async def order_start(self, vm_id: VMId, cause: str) -> None:
-        async def order(tx: ITransaction) -> None:
+        async def order(tx: ITransaction) -> Decision | None:
             await say_cause(tx, cause)
             vm = await locked(tx, vm_id)
             if vm.host_id is None:
-                await place(tx, vm_id)
-            elif vm.desired is not Desired.RUNNING or (vm.state in GOING_DOWN and vm.generation == vm.acked):
+                return await place(tx, vm_id, self.weights, self.chance)
+            if vm.desired is not Desired.RUNNING or (vm.state in GOING_DOWN and vm.generation == vm.acked):
                 # One that ended by itself is still wanted, but its release will end that wish.
                 await want(tx, vm_id, Desired.RUNNING)
+            return None
 
-        await self.db.transact("order_start", order)
+        decision = await self.db.transact("order_start", order)
+        if decision is not None and decision.host_id is None:
+            raise Unavailable(decision.refusal, retry_after=30)
 
     async def order_stop(self, vm_id: VMId, cause: str) -> None:
         async def order(tx: ITransaction) -> None:
@@ -89,39 +111,31 @@ async def want(tx: ITransaction, vm_id: VMId, desired: Desired) -> None:
     )
 
 
-async def place(tx: ITransaction, vm_id: VMId) -> None:
-    """Bind a stopped VM to the node with the most free memory and order its start, capacity checked.
+async def place(tx: ITransaction, vm_id: VMId, weights: Weights, chance: Callable[[], float]) -> Decision:
+    """Choose a node for a stopped VM, bind it there and order its start. The decision is stored, a refusal too.
 
-    The nodes' rows are locked first: the binding statement then sees all that earlier placements reserved, so two
-    at the same moment never overbook a node.
+    The nodes' rows are locked first: what is read then has all that earlier placements reserved in it, so two at the
+    same moment never overbook a node.
     """
     await tx.fetch("SELECT host_id FROM host_runtimes ORDER BY host_id FOR UPDATE")
-    placed = await tx.execute(
-        f"WITH reserved AS ({RESERVED}), wanted AS ("
-        "  SELECT o.memory FROM vms v JOIN osfs o ON o.id = v.osf_id WHERE v.id = %(vm)s"
-        "), chosen AS ("
-        "  SELECT h.host_id FROM wanted, host_runtimes h LEFT JOIN reserved USING (host_id)"
-        "  WHERE h.state = 'running' AND NOT h.blocked AND h.lease_until > now()"
-        "  AND h.usable_ram - coalesce(reserved.memory, 0) >= wanted.memory"
-        "  ORDER BY h.usable_ram - coalesce(reserved.memory, 0) DESC, random() LIMIT 1"
-        ") UPDATE vm_runtimes r SET host_id = chosen.host_id, desired_state = 'running',"
-        "  generation = generation + 1, last_error = NULL"
-        " FROM chosen WHERE r.vm_id = %(vm)s AND r.host_id IS NULL",
-        {"vm": vm_id},
-    )
-    if not placed:
-        raise Unavailable(await refusal(tx, vm_id), retry_after=30)
+    nodes = [candidate_of(row) for row in await tx.fetch(CANDIDATES)]
+    wanted = await tx.fetch_one("SELECT o.memory FROM vms v JOIN osfs o ON o.id = v.osf_id WHERE v.id = %s", (vm_id,))
+    decision = decide(nodes, wanted["memory"] if wanted else 0, weights, chance)
+    document = json.dumps(decision.document())
+    if decision.host_id is None:
+        await tx.execute(
+            "UPDATE vm_runtimes SET last_error = %s, placement = %s WHERE vm_id = %s",
+            (decision.refusal, document, vm_id),
+        )
+    else:
+        await tx.execute(
+            "UPDATE vm_runtimes SET host_id = %s, desired_state = 'running', generation = generation + 1,"
+            " last_error = NULL, placement = %s WHERE vm_id = %s AND host_id IS NULL",
+            (decision.host_id, document, vm_id),
+        )
+    return decision
 
 
-async def refusal(tx: ITransaction, vm_id: VMId) -> str:
-    """Why no node takes the VM: each node by name, with the rule that rejected it."""
-    rows = await tx.fetch(
-        f"WITH reserved AS ({RESERVED}) SELECT hosts.name, h.state, h.blocked,"
-        " coalesce(h.lease_until > now(), false) AS alive, h.usable_ram - coalesce(reserved.memory, 0) AS free,"
-        " (SELECT o.memory FROM vms v JOIN osfs o ON o.id = v.osf_id WHERE v.id = %s) AS memory"
-        " FROM host_runtimes h JOIN hosts ON hosts.id = h.host_id LEFT JOIN reserved USING (host_id)"
-        " ORDER BY hosts.name",
-        (vm_id,),
-    )
-    nodes = [Candidate(row["name"], row["state"], row["blocked"], row["alive"], int(row["free"])) for row in rows]
-    return explain(nodes, rows[0]["memory"] if rows else 0)
+def candidate_of(row: Row) -> Candidate:
+    """A row of C{CANDIDATES}."""
+    return Candidate(**{**row, "host_id": HostId(row["host_id"])})

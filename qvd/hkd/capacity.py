@@ -12,5 +12,11 @@ FOR_VMS = 0.9
 
 
 def measure() -> Capacity:
-    """Total memory for VMs and cores of this machine."""
-    return Capacity(memory=int(psutil.virtual_memory().total * FOR_VMS), cpus=float(psutil.cpu_count() or 1))
+    """What this machine has for VMs. Processors count as idle by what they did since the last call."""
+    memory, cores = psutil.virtual_memory(), float(psutil.cpu_count() or 1)
+    return Capacity(
+        memory=int(memory.total * FOR_VMS),
+        cpus=cores,
+        available=memory.available,
+        idle=cores * (1 - psutil.cpu_percent() / 100),
+    )

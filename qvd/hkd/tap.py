@@ -51,6 +51,7 @@ from qvd.l7r.ledger import Ledger
 from qvd.l7r.nx import NXRoad
 from qvd.l7r.waiting import VMNews
 from qvd.model.errors import QVDError, SettingsError
+from qvd.model.placement import Weights
 from qvd.model.secret import Secret
 from qvd.model.settings import Settings
 from qvd.model.settings_node import parse_node
@@ -117,6 +118,12 @@ def make_driver(settings: Settings) -> IDriver:
     return SandboxDriver(reactor, layout)
 
 
+def weights_of(settings: Settings) -> Weights:
+    """What counts in a placement."""
+    names = ("ram", "cpu", "random")
+    return Weights(*(settings.get(f"l7r.loadbalancer.plugin.default.weight.{name}", float) for name in names))
+
+
 class ConversationFactory(Factory):
     """A conversation for each client."""
 
@@ -136,7 +143,7 @@ class Composition:
     def __init__(self, settings: Settings) -> None:
         self.settings = settings
         parameters = database_parameters(settings)
-        rng = random.Random(secrets.randbits(64))
+        rng = self.rng = random.Random(secrets.randbits(64))
         self.deadlines = Deadlines(
             start=settings.seconds("hkd.timeout.start"),
             shutdown=settings.seconds("hkd.timeout.shutdown"),
@@ -219,7 +226,7 @@ class Composition:
         settings = self.settings
         desktops = Desktops(
             clock=reactor,
-            vms=VMs(self.pool),
+            vms=VMs(self.pool, weights_of(settings), self.rng.random),
             sessions=self.sessions,
             dialer=self.dialer,
             news=self.news,

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from datetime import datetime
 from enum import Enum
+from typing import Any
 
 from attrs import frozen
 
@@ -198,10 +200,29 @@ class Capacity:
 
     @ivar memory: bytes.
     @ivar cpus: cores.
+    @ivar available: bytes that are free just now, whoever uses the rest.
+    @ivar idle: cores that have had nothing to do of late.
     """
 
     memory: int
     cpus: float
+    available: int
+    idle: float
+
+
+@frozen
+class Explanation:
+    """Why a VM is where it is, or is not.
+
+    @ivar tenant: name of its tenant.
+    @ivar host: name of the node that it is bound to.
+    @ivar placement: what L{qvd.model.placement.describe} reads; L{None} before its first start.
+    """
+
+    vm: VM
+    tenant: str
+    host: str | None
+    placement: Mapping[str, Any] | None
 
 
 @frozen

@@ -17,6 +17,7 @@ from qvd.db.sessions import Sessions
 from qvd.db.users import Users
 from qvd.db.vms import VMs
 from qvd.model.ids import SessionId, TenantId, UserId, VMId
+from qvd.model.placement import Weights
 from qvd.model.records import Capacity, HostState, Lease, SessionSpec, VMSpec
 from qvd.model.secret import Secret
 
@@ -33,7 +34,7 @@ class World:
         node_dsn = psycopg2.extensions.make_dsn(dsn, user="qvd_node")
         self.pool = Pool(reactor, node_dsn, size=4, deadline=10.0, rng=Random(1))
         self.hosts, self.sessions, self.users = Hosts(self.pool), Sessions(self.pool), Users(self.pool)
-        self.vms, self.ownership = VMs(self.pool), Ownership(self.pool)
+        self.vms, self.ownership = VMs(self.pool, Weights(), lambda: 0.5), Ownership(self.pool)
         self.tenant = TenantId(self.insert("tenants (name) VALUES ('acme')"))
         self.user = UserId(self.insert("users (tenant_id, login) VALUES (%s, 'Alice')", self.tenant))
         self.osf = self.insert("osfs (tenant_id, name, memory) VALUES (%s, 'desk', %s)", self.tenant, GIB)
@@ -70,7 +71,7 @@ class World:
     async def running_host(self, memory: int = 8 * GIB) -> Lease:
         """Register the node, with so much memory for VMs."""
         lease = await self.hosts.register("node1", "127.0.0.1", 30.0)
-        await self.hosts.renew(lease, 30.0, Capacity(memory, 2.0))
+        await self.hosts.renew(lease, 30.0, Capacity(memory, 2.0, memory, 1.5))
         await self.hosts.set_state(lease, HostState.RUNNING)
         return lease
 

@@ -13,6 +13,7 @@ from twisted.internet.defer import gatherResults
 from qvd.db.users import MOST_TOKENS
 from qvd.model.errors import NotFound, OwnershipLost, SessionLost, Unavailable
 from qvd.model.ids import Epoch, VMId
+from qvd.model.placement import describe
 from qvd.model.records import Capacity, Change, Desired, Guest, HostState, Lease, TokenTerms, User
 from qvd.model.secret import Secret
 from qvd.model.vm import VMState
@@ -166,6 +167,30 @@ class TestOrders:
         assert [vm.vm_id for vm in await world.ownership.pending(lease, ())] == [world.vm_id]
 
     @pytest_twisted.ensureDeferred
+    async def test_a_placement_is_stored_with_its_inputs(self, world: World) -> None:
+        world.ask("INSERT INTO hosts (name, address) VALUES ('node2', '127.0.0.2')")
+        world.ask(
+            "INSERT INTO host_runtimes (host_id) SELECT id FROM hosts WHERE name = 'node2' ON CONFLICT DO NOTHING"
+        )
+        await world.running_host()
+        await world.vms.order_start(world.vm_id, "alice")
+        explanation = await world.vms.explain(world.vm_id)
+        assert explanation is not None
+        assert explanation.host == "node1"
+        assert explanation.placement is not None
+        assert describe(explanation.placement) == [
+            "node1: score 2.25, the highest: taken (8192 of 8192 MiB not reserved, 8192 MiB left, 1.5 of 2 cores idle)",
+            "node2: rejected: it is stopped (0 of 0 MiB not reserved, 0 MiB left, 0.0 of 0 cores idle)",
+        ]
+
+    @pytest_twisted.ensureDeferred
+    async def test_a_vm_that_was_never_placed(self, world: World) -> None:
+        explanation = await world.vms.explain(world.vm_id)
+        assert explanation is not None
+        assert (explanation.host, explanation.placement) == (None, None)
+        assert await world.vms.explain(VMId(4711)) is None
+
+    @pytest_twisted.ensureDeferred
     async def test_one_that_goes_down_by_itself_is_started_again_for_the_next_client(self, world: World) -> None:
         lease = await world.running_host()
         await world.claimed(lease)
@@ -190,6 +215,10 @@ class TestOrders:
         with pytest.raises(Unavailable, match="no sign of life"):
             await world.vms.order_start(world.vm_id, "alice")
         assert world.row()["generation"] == 0
+        explanation = await world.vms.explain(world.vm_id)
+        assert explanation is not None and explanation.placement is not None
+        assert "has shown no sign of life" in describe(explanation.placement)[0]
+        assert "no sign of life" in (explanation.vm.last_error or "")
 
     @pytest_twisted.ensureDeferred
     async def test_starts_at_one_moment_do_not_overbook(self, world: World) -> None:
@@ -379,10 +408,10 @@ class TestHosts:
         second = await world.running_host()
         assert second.epoch == first.epoch + 1
         with pytest.raises(OwnershipLost):
-            await world.hosts.renew(first, 30.0, Capacity(GIB, 1.0))
+            await world.hosts.renew(first, 30.0, Capacity(GIB, 1.0, GIB, 1.0))
         with pytest.raises(OwnershipLost):
             await world.hosts.set_state(first, HostState.STOPPED)
-        status = await world.hosts.renew(second, 30.0, Capacity(GIB, 1.0))
+        status = await world.hosts.renew(second, 30.0, Capacity(GIB, 1.0, GIB, 1.0))
         assert status.state is HostState.RUNNING and not status.blocked
         with pytest.raises(NotFound, match="nodename"):
             await world.hosts.register("unknown", "127.0.0.1", 30.0)
@@ -392,14 +421,14 @@ class TestHosts:
         lease = await world.running_host()
         world.ask("UPDATE host_runtimes SET lease_until = now() - interval '1 second'")
         with pytest.raises(OwnershipLost):
-            await world.hosts.renew(lease, 30.0, Capacity(GIB, 1.0))
+            await world.hosts.renew(lease, 30.0, Capacity(GIB, 1.0, GIB, 1.0))
 
     @pytest_twisted.ensureDeferred
     async def test_a_lost_host_cannot_renew(self, world: World) -> None:
         lease = await world.running_host()
         world.ask("UPDATE host_runtimes SET state = 'lost'")
         with pytest.raises(OwnershipLost):
-            await world.hosts.renew(lease, 30.0, Capacity(GIB, 1.0))
+            await world.hosts.renew(lease, 30.0, Capacity(GIB, 1.0, GIB, 1.0))
 
     @pytest_twisted.ensureDeferred
     async def test_sessions_of_older_epochs_are_ended(self, world: World) -> None:

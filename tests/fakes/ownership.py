@@ -12,7 +12,7 @@ from zope.interface import implementer
 from qvd.interfaces import IOwnership, IVMs
 from qvd.model.errors import NotFound, OwnershipLost
 from qvd.model.ids import Epoch, Generation, HostId, TenantId, UserId, VMId
-from qvd.model.records import VM, Change, Desired, Lease, VMSpec, VMSummary
+from qvd.model.records import VM, Change, Desired, Explanation, Lease, VMSpec, VMSummary
 from qvd.model.secret import Secret
 from qvd.model.vm import VMState
 from tests.fakes.conduct import Conduct
@@ -214,6 +214,11 @@ class FakeVMs:
         vm = self.rows.table.get(vm_id)
         await self.conduct.before("get", vm_id)
         return vm
+
+    async def explain(self, vm_id: VMId) -> Explanation | None:
+        await self.conduct.before("explain", vm_id)
+        vm = self.rows.table.get(vm_id)
+        return None if vm is None else Explanation(vm, "demo", None, None)
 
     async def order_start(self, vm_id: VMId, cause: str) -> None:
         await self.conduct.before("order_start", vm_id, cause)

@@ -8,6 +8,7 @@ import signal
 import socket
 import ssl
 import subprocess
+import sys
 import time
 from collections.abc import Iterator
 from pathlib import Path
@@ -146,6 +147,24 @@ def test_a_start_that_cannot_be_says_why(farm: Farm) -> None:
             assert b"demo has" in response.body and b"MiB are needed" in response.body
     finally:
         farm.rows("UPDATE osfs SET memory = memory / 1000000")
+
+
+def test_an_administrator_is_told_why_a_vm_is_where_it_is(farm: Farm) -> None:
+    vm_id = farm.credentials["vm_id"]
+    with farm.client() as wire:
+        assert wire.connect(vm_id).head.status == 101
+    told = ask_node(farm, str(vm_id))
+    assert told.returncode == 0, told.stderr
+    assert "is running on demo" in told.stdout
+    assert "the highest: taken" in told.stdout
+    absent = ask_node(farm, "4711")
+    assert (absent.returncode, absent.stderr) == (1, "qvd-node: There is no VM 4711\n")
+
+
+def ask_node(farm: Farm, vm_id: str) -> subprocess.CompletedProcess[str]:
+    program = Path(sys.executable).with_name("qvd-node")
+    words = [str(program), "--config", str(farm.folder / "node.conf"), "explain", vm_id]
+    return subprocess.run(words, capture_output=True, text=True, timeout=60)
 
 
 def ping(farm: Farm) -> int:
@@ -318,8 +337,6 @@ def test_tls_versions(farm: Farm) -> None:
 
 
 def test_settings_errors_are_named(tmp_path: Path) -> None:
-    import sys
-
     config = tmp_path / "node.conf"
     config.write_text('nodename = "x"\nl7r.prot = 1\n')
     twistd = Path(sys.executable).with_name("twistd")

@@ -14,7 +14,7 @@ from tests.fakes.hosts import FakeHosts
 
 TIMES = LeaseTimes(lease=40.0, renew=5.0)
 FENCE = TIMES.lease * (1 - MARGIN)
-CAPACITY = Capacity(1 << 30, 2.0)
+CAPACITY = Capacity(1 << 30, 2.0, 1 << 29, 1.5)
 
 
 class HeartbeatTests(Case):

@@ -63,7 +63,7 @@ class World:
             ports=ports(self.clock, self.driver, self.ownership, self.guest),
             times=LeaseTimes(lease=40.0, renew=5.0),
             look_seconds=5.0,
-            capacity=lambda: Capacity(1 << 30, 2.0),
+            capacity=lambda: Capacity(1 << 30, 2.0, 1 << 29, 1.5),
             new_secret=lambda: Secret("new"),
         )
 
