@@ -19,6 +19,8 @@ from qvd.model.records import (
     HostState,
     HostStatus,
     Lease,
+    LostNode,
+    ServerClock,
     SessionSpec,
     TokenTerms,
     TokenUse,
@@ -207,6 +209,16 @@ class IVMs(Interface):
     async def order_stop(vm_id: VMId, cause: str) -> None:
         """Want the VM to be stopped. No effect on a VM that is."""
 
+    async def unplaced() -> Sequence[VMId]:
+        """The VMs whose order to start has lost its node, and waits for another one."""
+
+    async def place_again(vm_id: VMId, cause: str) -> bool:
+        """Give such an order another node; withdraw it, with the reason to show, where none can take it. No effect
+        when somebody else has done it.
+
+        @return: it has a node now.
+        """
+
 
 class ISessions(Interface):
     """Who has which VM. Ends are written for certain: see L{qvd.l7r.ledger}."""
@@ -296,7 +308,7 @@ class IOwnership(Interface):
 
 
 class IHosts(Interface):
-    """This node's own row and lease."""
+    """This node's own row and lease, and what it may do to the rows of nodes that are silent."""
 
     async def register(name: str, address: str, lease_seconds: float) -> Lease:
         """Take a new epoch. Sessions and VM rows of older epochs are left for recovery to judge.
@@ -316,6 +328,21 @@ class IHosts(Interface):
     async def end_stale_sessions(lease: Lease, reason: str) -> int:
         """End the sessions that an earlier epoch of this node left open; return how many."""
 
+    async def read_clock() -> ServerClock:
+        """Which server answers, and its time."""
+
+    async def declare_lost(
+        lease: Lease, margin_seconds: float, clock: ServerClock, steady_seconds: float
+    ) -> Sequence[LostNode]:
+        """Declare the nodes lost whose lease has been over for longer than C{margin_seconds}, and free their VMs and
+        sessions, all in one transaction. No effect when the caller's own lease is not live, or when another server
+        answers than the one of C{clock}.
+
+        @param clock: what L{read_clock} has just said; its time is the one that leases are compared with.
+        @param steady_seconds: for so long the caller has seen this server answer, and its time go as it should. A
+            node whose lease is longer than that is left alone.
+        """
+
 
 class ISessionKiller(Interface):
     """The L7R's side of the rule that the newest client wins."""
@@ -326,6 +353,9 @@ class ISessionKiller(Interface):
     def close(session_id: SessionId, reason: str) -> None:
         """End one, telling its client the reason where the protocol still allows. Of one that is not served (any
         more), only the row is closed."""
+
+    def close_all(reason: str) -> None:
+        """End all that go on here."""
 
 
 class INodeStatus(Interface):

@@ -4,14 +4,16 @@
 from __future__ import annotations
 
 import os
+from collections.abc import Sequence
 
 from attrs import frozen
 from zope.interface import implementer
 
+from qvd.db.lost import LostNodes
 from qvd.interfaces import IDatabase, IHosts, ITransaction
 from qvd.model.errors import NotFound, OwnershipLost
 from qvd.model.ids import Epoch, HostId
-from qvd.model.records import Capacity, HostState, HostStatus, Lease
+from qvd.model.records import Capacity, HostState, HostStatus, Lease, LostNode, ServerClock
 
 MINE = "host_id = %(host)s AND epoch = %(epoch)s AND state <> 'lost'"
 
@@ -78,3 +80,16 @@ class Hosts:
             return len(stale)
 
         return await self.db.transact("end_stale_sessions", work)
+
+    async def read_clock(self) -> ServerClock:
+        row = await self.db.fetch_one(
+            "SELECT pg_postmaster_start_time()::text AS server, extract(epoch FROM clock_timestamp())::float8 AS now"
+        )
+        assert row is not None
+        return ServerClock(row["server"], row["now"])
+
+    async def declare_lost(
+        self, lease: Lease, margin_seconds: float, clock: ServerClock, steady_seconds: float
+    ) -> Sequence[LostNode]:
+        work = LostNodes(lease, margin_seconds, clock, steady_seconds).declare
+        return await self.db.transact("declare_lost", work)

@@ -89,10 +89,37 @@ class VMs:
         async def order(tx: ITransaction) -> None:
             await say_cause(tx, cause)
             vm = await locked(tx, vm_id)
-            if vm.desired is not Desired.STOPPED:
+            if vm.desired is Desired.STOPPED:
+                return
+            if vm.host_id is None:
+                await withdraw(tx, vm_id, None)
+            else:
                 await want(tx, vm_id, Desired.STOPPED)
 
         await self.db.transact("order_stop", order)
+
+    async def unplaced(self) -> Sequence[VMId]:
+        rows = await self.db.fetch(
+            "SELECT vm_id FROM vm_runtimes"
+            " WHERE host_id IS NULL AND generation > acked_generation ORDER BY since, vm_id"
+        )
+        return [VMId(row["vm_id"]) for row in rows]
+
+    async def place_again(self, vm_id: VMId, cause: str) -> bool:
+        async def work(tx: ITransaction) -> bool:
+            await say_cause(tx, cause)
+            vm = await locked(tx, vm_id)
+            if vm.host_id is not None or vm.generation == vm.acked:
+                return False
+            if vm.desired is Desired.STOPPED:
+                await withdraw(tx, vm_id, None)
+                return False
+            decision = await place(tx, vm_id, self.weights, self.chance)
+            if decision.host_id is None:
+                await withdraw(tx, vm_id, decision.refusal)
+            return decision.host_id is not None
+
+        return await self.db.transact("place_again", work)
 
 
 async def locked(tx: ITransaction, vm_id: VMId) -> VM:
@@ -108,6 +135,16 @@ async def want(tx: ITransaction, vm_id: VMId, desired: Desired) -> None:
     await tx.execute(
         "UPDATE vm_runtimes SET desired_state = %s, generation = generation + 1 WHERE vm_id = %s",
         (desired.value, vm_id),
+    )
+
+
+async def withdraw(tx: ITransaction, vm_id: VMId, error: str | None) -> None:
+    """A start order without a node is over: there is nobody who could acknowledge its end."""
+    await tx.execute(
+        "UPDATE vm_runtimes SET desired_state = 'stopped', generation = generation + 1,"
+        " acked_generation = generation + 1, phase = 'stopped', detail = '', last_error = coalesce(%s, last_error)"
+        " WHERE vm_id = %s AND host_id IS NULL",
+        (error, vm_id),
     )
 
 
@@ -130,7 +167,7 @@ async def place(tx: ITransaction, vm_id: VMId, weights: Weights, chance: Callabl
     else:
         await tx.execute(
             "UPDATE vm_runtimes SET host_id = %s, desired_state = 'running', generation = generation + 1,"
-            " last_error = NULL, placement = %s WHERE vm_id = %s AND host_id IS NULL",
+            " last_error = NULL, placement = %s, phase = 'stopped', detail = '' WHERE vm_id = %s AND host_id IS NULL",
             (decision.host_id, document, vm_id),
         )
     return decision

@@ -234,6 +234,27 @@ class HostStatus:
 
 
 @frozen
+class ServerClock:
+    """What the database's server says of itself.
+
+    @ivar server: names the server and its run: another one after each restart and fail-over.
+    @ivar now: its time, seconds since the epoch.
+    """
+
+    server: str
+    now: float
+
+
+@frozen
+class LostNode:
+    """A node that was declared lost, and how many VMs and sessions were taken away from it."""
+
+    name: str
+    vms: int
+    sessions: int
+
+
+@frozen
 class Administrator:
     """Who administers a tenant."""
 

@@ -68,9 +68,12 @@ class World:
     def events(self, kind: str) -> list[dict[str, Any]]:
         return self.ask("SELECT * FROM events WHERE kind = %s ORDER BY id", kind)
 
-    async def running_host(self, memory: int = 8 * GIB) -> Lease:
-        """Register the node, with so much memory for VMs."""
-        lease = await self.hosts.register("node1", "127.0.0.1", 30.0)
+    def new_host(self, name: str) -> int:
+        return self.insert("hosts (name, address) VALUES (%s, '127.0.0.1')", name)
+
+    async def running_host(self, memory: int = 8 * GIB, name: str = "node1") -> Lease:
+        """Register a node, with so much memory for VMs."""
+        lease = await self.hosts.register(name, "127.0.0.1", 30.0)
         await self.hosts.renew(lease, 30.0, Capacity(memory, 2.0, memory, 1.5))
         await self.hosts.set_state(lease, HostState.RUNNING)
         return lease
@@ -84,6 +87,10 @@ class World:
 
     def session(self, lease: Lease, vm_id: VMId | None = None) -> SessionSpec:
         return SessionSpec(SessionId(str(uuid4())), vm_id or self.vm_id, self.tenant, self.user, lease, "192.0.2.1:5")
+
+    def close_admin(self) -> None:
+        """Before the server is restarted."""
+        self._admin.close()
 
     async def close(self) -> None:
         await self.pool.stop()

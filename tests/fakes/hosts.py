@@ -1,13 +1,15 @@
-"""This node's row, in memory."""
+"""This node's row, in memory, and the other nodes as far as it judges them."""
 
 from __future__ import annotations
+
+from collections.abc import Callable, Sequence
 
 from zope.interface import implementer
 
 from qvd.interfaces import IHosts
 from qvd.model.errors import NotFound, OwnershipLost
 from qvd.model.ids import Epoch, HostId
-from qvd.model.records import Capacity, HostState, HostStatus, Lease
+from qvd.model.records import Capacity, HostState, HostStatus, Lease, LostNode, ServerClock
 from tests.fakes.conduct import Conduct
 
 LOST = "The lease of this node is over"
@@ -18,6 +20,8 @@ class FakeHosts:
     """L{IHosts} with one host.
 
     @ivar states: all states that were set, in order.
+    @ivar server: the run of the database's server; C{time} is its clock.
+    @ivar overdue: other nodes whose lease is over; whoever is entitled to declares them lost, once.
     """
 
     def __init__(self, name: str = "n1", conduct: Conduct | None = None) -> None:
@@ -29,6 +33,9 @@ class FakeHosts:
         self.blocked = False
         self.stale = 0
         self.states: list[HostState] = []
+        self.server = "first run"
+        self.time: Callable[[], float] = lambda: 0.0
+        self.overdue: list[LostNode] = []
 
     async def register(self, name: str, address: str, lease_seconds: float) -> Lease:
         await self.conduct.before("register", name, address, lease_seconds)
@@ -56,7 +63,24 @@ class FakeHosts:
         ended, self.stale = self.stale, 0
         return ended
 
-    def declare_lost(self) -> None:
+    async def read_clock(self) -> ServerClock:
+        await self.conduct.before("read_clock")
+        clock = ServerClock(self.server, self.time())
+        await self.conduct.after("read_clock")
+        return clock
+
+    async def declare_lost(
+        self, lease: Lease, margin_seconds: float, clock: ServerClock, steady_seconds: float
+    ) -> Sequence[LostNode]:
+        await self.conduct.before("declare_lost", lease, margin_seconds, clock, steady_seconds)
+        entitled = lease.epoch == self.epoch and self.state is not HostState.LOST and clock.server == self.server
+        lost: Sequence[LostNode] = []
+        if entitled:
+            lost, self.overdue = self.overdue, []
+        await self.conduct.after("declare_lost")
+        return lost
+
+    def be_lost(self) -> None:
         """Another node has found this one silent."""
         self._become(HostState.LOST)
 

@@ -11,6 +11,7 @@ from zope.interface import implementer
 
 from qvd.interfaces import IOwnership, IVMs
 from qvd.model.errors import NotFound, OwnershipLost
+from qvd.model.host import LOST_PHASE, lost_sentence
 from qvd.model.ids import Epoch, Generation, HostId, TenantId, UserId, VMId
 from qvd.model.records import VM, Change, Desired, Explanation, Lease, VMSpec, VMSummary
 from qvd.model.secret import Secret
@@ -55,12 +56,14 @@ class Rows:
 
     @ivar changed: called with the id of each row written.
     @ivar imageless: VMs without an image to boot.
+    @ivar full: no node can take another VM.
     """
 
     def __init__(self, *vms: VM) -> None:
         self.table = {vm.vm_id: vm for vm in vms}
         self.changed: Callable[[VMId], None] = lambda vm_id: None
         self.imageless: set[VMId] = set()
+        self.full = False
 
     def __getitem__(self, vm_id: int) -> VM:
         return self.table[VMId(vm_id)]
@@ -72,7 +75,25 @@ class Rows:
     def order(self, vm_id: int, desired: Desired) -> None:
         """Somebody wants something of a VM; one without a node gets L{HOST}."""
         vm = self[vm_id]
-        self.write(vm_id, desired=desired, generation=vm.generation + 1, host_id=vm.host_id or HOST)
+        changes: dict[str, Any] = {} if vm.host_id else {"host_id": HOST, "phase": "stopped", "last_error": None}
+        self.write(vm_id, desired=desired, generation=vm.generation + 1, **changes)
+
+    def lose_node(self, vm_id: int) -> None:
+        """The node that has the VM is declared lost."""
+        vm = self[vm_id]
+        waits = vm.desired is Desired.RUNNING and vm.generation > vm.acked
+        self.write(
+            vm_id,
+            state=VMState.STOPPED,
+            phase=LOST_PHASE,
+            detail="",
+            guest=None,
+            host_id=None,
+            epoch=None,
+            last_error=lost_sentence("n1", "on which this desktop ran"),
+            desired=vm.desired if waits else Desired.STOPPED,
+            acked=vm.acked if waits else vm.generation,
+        )
 
 
 @implementer(IOwnership)
@@ -229,5 +250,27 @@ class FakeVMs:
 
     async def order_stop(self, vm_id: VMId, cause: str) -> None:
         await self.conduct.before("order_stop", vm_id, cause)
-        if self.rows[vm_id].desired is not Desired.STOPPED:
+        if self.rows[vm_id].desired is Desired.STOPPED:
+            return
+        if self.rows[vm_id].host_id is None:
+            self._withdraw(vm_id)
+        else:
             self.rows.order(vm_id, Desired.STOPPED)
+
+    async def unplaced(self) -> Sequence[VMId]:
+        await self.conduct.before("unplaced")
+        return [vm.vm_id for vm in self.rows.table.values() if vm.host_id is None and vm.generation > vm.acked]
+
+    async def place_again(self, vm_id: VMId, cause: str) -> bool:
+        await self.conduct.before("place_again", vm_id, cause)
+        if vm_id not in await self.unplaced():
+            return False
+        if self.rows.full:
+            self._withdraw(vm_id, last_error="No node can take this virtual machine")
+            return False
+        self.rows.order(vm_id, Desired.RUNNING)
+        return True
+
+    def _withdraw(self, vm_id: VMId, **changes: Any) -> None:
+        number = Generation(self.rows[vm_id].generation + 1)
+        self.rows.write(vm_id, desired=Desired.STOPPED, generation=number, acked=number, phase="stopped", **changes)

@@ -76,14 +76,19 @@ class FakeKiller:
     """L{ISessionKiller} that writes down whom it closed.
 
     @ivar unknown: sessions that go on nowhere.
+    @ivar closed_all: the reasons for which all were closed.
     """
 
     def __init__(self) -> None:
         self.closed: list[tuple[SessionId, str]] = []
         self.unknown: set[SessionId] = set()
+        self.closed_all: list[str] = []
 
     def serves(self, session_id: SessionId) -> bool:
         return session_id not in self.unknown
 
     def close(self, session_id: SessionId, reason: str) -> None:
         self.closed.append((session_id, reason))
+
+    def close_all(self, reason: str) -> None:
+        self.closed_all.append(reason)

@@ -121,7 +121,7 @@ class HeartbeatTests(Case):
 
     def test_a_lease_taken_away_ends_at_once_and_once(self) -> None:
         self.start()
-        self.hosts.declare_lost()
+        self.hosts.be_lost()
         self.pass_time(5)
         assert len(self.losses) == 1
         self.pass_time(200)
@@ -129,7 +129,7 @@ class HeartbeatTests(Case):
 
     def test_after_the_loss_there_is_no_lease_and_no_renewal(self) -> None:
         self.start()
-        self.hosts.declare_lost()
+        self.hosts.be_lost()
         self.pass_time(5)
         renewals = self.hosts.conduct.count("renew")
         self.pass_time(50)
@@ -185,7 +185,7 @@ class HeartbeatTests(Case):
         self.hosts.state, self.hosts.blocked = HostState.RUNNING, True
         self.pass_time(5)
         assert self.refusal() == "Server is blocked"
-        self.hosts.declare_lost()
+        self.hosts.be_lost()
         self.pass_time(5)
         assert self.refusal() == "Server is lost"
 

@@ -127,7 +127,7 @@ class LossTests(NodeCase):
         self.node.startService()
 
     def lose(self) -> None:
-        self.world.hosts.declare_lost()
+        self.world.hosts.be_lost()
         self.clock.advance(5)
 
     def test_it_starts_anew_with_another_epoch(self) -> None:

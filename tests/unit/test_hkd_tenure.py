@@ -148,20 +148,20 @@ class LossTests(TenureCase):
         assert self.result(self.tenure.over) == "The lease could not be renewed in time"
 
     def test_the_row_is_left_as_it_is(self) -> None:
-        self.hosts.declare_lost()
+        self.hosts.be_lost()
         self.clock.advance(5)
         assert self.state(1) == "running"
         self.result(self.tenure.over)
 
     def test_the_node_serves_nobody_any_more(self) -> None:
-        self.hosts.declare_lost()
+        self.hosts.be_lost()
         self.clock.advance(5)
         self.result(self.tenure.over)
         assert self.tenure.status.refusal() == "Server is lost"
 
     def test_abandoning_waits_until_every_vm_is_gone(self) -> None:
         held = self.conduct.hold("kill")
-        self.hosts.declare_lost()
+        self.hosts.be_lost()
         self.clock.advance(5)
         self.result(self.tenure.over)
         abandoning = self.begin(self.tenure.abandon())

@@ -153,6 +153,7 @@ CREATE TABLE vm_runtimes (
     CHECK (vm_state <> 'running' OR (vm_address IS NOT NULL AND vm_vma_port IS NOT NULL AND vm_x_port IS NOT NULL))
 );
 CREATE INDEX vm_runtimes_host ON vm_runtimes (host_id) WHERE host_id IS NOT NULL;
+CREATE INDEX vm_runtimes_unplaced ON vm_runtimes (since, vm_id) WHERE host_id IS NULL AND generation > acked_generation;
 CREATE INDEX vm_runtimes_session ON vm_runtimes (session_id) WHERE session_id IS NOT NULL;
 
 CREATE TABLE user_tokens (

@@ -1,0 +1,135 @@
+# -*- test-case-name: tests.contract.test_db_cluster -*-
+"""
+What becomes of the rows of a node that is silent: one transaction of L{qvd.db.hosts.Hosts}.
+
+Rows are locked in the order of all other transactions: VMs by id, then nodes by id, then sessions. What is overdue is
+looked for without a lock, and again under the locks: of two nodes that come at the same moment one finds nothing
+any more, and a node that has registered meanwhile is left alone.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+from attrs import frozen
+
+from qvd.interfaces import ITransaction, Row
+from qvd.model.host import LOST_PHASE, lost_sentence
+from qvd.model.ids import HostId
+from qvd.model.records import Lease, LostNode, ServerClock
+
+# A node that has stopped, or is lost, has something to lose all the same: a daemon that leaves its VMs to a successor
+# which never comes, a session whose claim was committed long after its answer had been given up.
+OVERDUE = """
+    h.host_id <> %(me)s
+    AND h.lease_until + %(margin)s * interval '1 second' < to_timestamp(%(now)s)
+    AND coalesce(h.lease_until - h.ok_ts <= %(steady)s * interval '1 second', true)
+    AND (h.state IN ('starting', 'running', 'stopping')
+        OR EXISTS (SELECT FROM vm_runtimes r WHERE r.host_id = h.host_id)
+        OR EXISTS (SELECT FROM sessions s WHERE s.host_id = h.host_id AND s.ended_at IS NULL))
+"""
+# By the time of this moment: the transaction may have waited for locks.
+ENTITLED = """
+    SELECT FROM host_runtimes WHERE host_id = %(me)s AND epoch = %(epoch)s AND state <> 'lost'
+    AND lease_until > clock_timestamp() AND pg_postmaster_start_time()::text = %(server)s
+"""
+SERVED_BY = "SELECT id FROM sessions WHERE host_id = ANY(%(hosts)s) AND ended_at IS NULL"
+
+
+@frozen
+class LostNodes:
+    """One look of one node; the parameters are those of L{qvd.interfaces.IHosts.declare_lost}."""
+
+    lease: Lease
+    margin: float
+    clock: ServerClock
+    steady: float
+
+    async def declare(self, tx: ITransaction) -> Sequence[LostNode]:
+        """To be run in a transaction."""
+        silent = await tx.fetch(f"SELECT h.host_id FROM host_runtimes h WHERE {OVERDUE}", self._parameters())
+        if not silent:
+            return []
+        hosts = [HostId(row["host_id"]) for row in silent]
+        await tx.fetch(
+            f"SELECT FROM vm_runtimes WHERE host_id = ANY(%(hosts)s) OR session_id IN ({SERVED_BY})"
+            " ORDER BY vm_id FOR UPDATE",
+            {"hosts": hosts},
+        )
+        lost = await tx.fetch(
+            "SELECT h.host_id, h.state, n.name FROM host_runtimes h JOIN hosts n ON n.id = h.host_id"
+            f" WHERE h.host_id = ANY(%(hosts)s) AND {OVERDUE} ORDER BY h.host_id FOR UPDATE OF h",
+            self._parameters(hosts=hosts),
+        )
+        if not lost or await tx.fetch_one(ENTITLED, self._parameters()) is None:
+            return []
+        return [await self._take_from(tx, row) for row in lost]
+
+    def _parameters(self, **others: Any) -> dict[str, Any]:
+        return {
+            "me": self.lease.host_id,
+            "epoch": self.lease.epoch,
+            "margin": self.margin,
+            "steady": self.steady,
+            "now": self.clock.now,
+            "server": self.clock.server,
+            **others,
+        }
+
+    async def _take_from(self, tx: ITransaction, host: Row) -> LostNode:
+        name: str = host["name"]
+        parameters = {"hosts": [host["host_id"]], "name": name, "me": self.lease.host_id}
+        await tx.fetch(
+            "SELECT set_config('qvd.cause', %(name)s || ' is lost, noticed by ' || name, true)"
+            " FROM hosts WHERE id = %(me)s",
+            parameters,
+        )
+        if host["state"] != "lost":
+            await mark(tx, host)
+        vms = await release(tx, host)
+        sessions = await tx.execute(
+            "UPDATE sessions SET state = 'disconnected', ended_at = now(), end_reason = %(reason)s"
+            " WHERE host_id = ANY(%(hosts)s) AND ended_at IS NULL",
+            {**parameters, "reason": lost_sentence(name, "which served this session")},
+        )
+        await tx.execute(
+            "UPDATE vm_runtimes r SET session_id = NULL FROM sessions s"
+            " WHERE r.session_id = s.id AND s.host_id = ANY(%(hosts)s) AND s.ended_at IS NOT NULL",
+            parameters,
+        )
+        return LostNode(name, vms, sessions)
+
+
+async def mark(tx: ITransaction, host: Row) -> None:
+    """The node's own row, and its line in the history."""
+    await tx.execute("UPDATE host_runtimes SET state = 'lost' WHERE host_id = %(host_id)s", host)
+    await tx.execute(
+        "INSERT INTO events (kind, host_id, before, after, cause) SELECT 'host.lost', host_id,"
+        " jsonb_build_object('state', %(state)s::text), jsonb_build_object('state', state, 'epoch', epoch,"
+        " 'lease_until', lease_until), current_setting('qvd.cause') FROM host_runtimes WHERE host_id = %(host_id)s",
+        host,
+    )
+
+
+async def release(tx: ITransaction, host: Row) -> int:
+    """Free the node's VMs; return how many.
+
+    An order to start that the node has not taken up stays an order, of a VM without a node: see L{IVMs.unplaced}.
+    """
+    # What the right sides read is the row as it was.
+    return await tx.execute(
+        "UPDATE vm_runtimes SET vm_state = 'stopped', phase = %(phase)s, detail = '', since = now(),"
+        " vm_address = NULL, vm_vma_port = NULL, vm_x_port = NULL, vm_secret = NULL, current_di_id = NULL,"
+        " vma_ok_ts = NULL, host_id = NULL, host_epoch = NULL,"
+        " last_error = CASE WHEN vm_state <> 'stopped' THEN %(ran)s ELSE %(placed)s END,"
+        " desired_state = CASE WHEN generation > acked_generation THEN desired_state ELSE 'stopped' END,"
+        " acked_generation = CASE WHEN desired_state = 'running' THEN acked_generation ELSE generation END"
+        " WHERE host_id = %(host)s",
+        {
+            "host": host["host_id"],
+            "phase": LOST_PHASE,
+            "ran": lost_sentence(host["name"], "on which this desktop ran"),
+            "placed": lost_sentence(host["name"], "on which this desktop was to start"),
+        },
+    )
