@@ -33,6 +33,7 @@ from qvd.db.sessions import Sessions
 from qvd.db.users import Users
 from qvd.db.vms import VMs
 from qvd.hkd.capacity import measure
+from qvd.hkd.cluster import ClusterTimes
 from qvd.hkd.heartbeat import LeaseTimes
 from qvd.hkd.hypervisor.guestpython import host_python
 from qvd.hkd.hypervisor.sandbox import SandboxDriver, SandboxLayout
@@ -143,7 +144,7 @@ class Composition:
     def __init__(self, settings: Settings) -> None:
         self.settings = settings
         parameters = database_parameters(settings)
-        rng = self.rng = random.Random(secrets.randbits(64))
+        rng = random.Random(secrets.randbits(64))
         self.deadlines = Deadlines(
             start=settings.seconds("hkd.timeout.start"),
             shutdown=settings.seconds("hkd.timeout.shutdown"),
@@ -158,6 +159,7 @@ class Composition:
         )
         self.bells = Bells(reactor, parameters, rng=rng)
         self.sessions = Sessions(self.pool)
+        self.vms = VMs(self.pool, weights_of(settings), rng.random)
         self.users = Users(self.pool)
         self.hasher = Argon2Hasher(reactor, workers=HASH_WORKERS)
         self.dialer = GuestDialer(reactor)
@@ -199,6 +201,7 @@ class Composition:
             clock=reactor,
             node=NodeName(settings.text("nodename"), settings.text("node.address")),
             hosts=Hosts(self.pool),
+            vms=self.vms,
             sessions=self.sessions,
             killer=self.ledger,
             bells=self.bells,
@@ -217,6 +220,11 @@ class Composition:
                 seen=lambda _: None,
             ),
             times=LeaseTimes(settings.seconds("hkd.lease"), settings.seconds("hkd.heartbeat")),
+            cluster=ClusterTimes(
+                interval=settings.seconds("hkd.cluster.interval"),
+                margin=settings.seconds("hkd.cluster.margin"),
+                lease=settings.seconds("hkd.lease"),
+            ),
             look_seconds=settings.seconds("hkd.reconcile"),
             capacity=measure,
             new_secret=lambda: Secret(secrets.token_urlsafe(32)),
@@ -226,7 +234,7 @@ class Composition:
         settings = self.settings
         desktops = Desktops(
             clock=reactor,
-            vms=VMs(self.pool, weights_of(settings), self.rng.random),
+            vms=self.vms,
             sessions=self.sessions,
             dialer=self.dialer,
             news=self.news,

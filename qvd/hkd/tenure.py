@@ -10,11 +10,12 @@ from twisted.internet.defer import Deferred, TimeoutError
 from twisted.internet.interfaces import IReactorTime
 from twisted.logger import Logger
 
+from qvd.hkd.cluster import Cluster, ClusterTimes
 from qvd.hkd.fleet import Fleet
 from qvd.hkd.heartbeat import Heartbeat, LeaseTimes
 from qvd.hkd.runner import Ports
 from qvd.hkd.sessionwatch import SessionWatch
-from qvd.interfaces import IBells, IHosts, INodeStatus, ISessionKiller, ISessions
+from qvd.interfaces import IBells, IHosts, INodeStatus, ISessionKiller, ISessions, IVMs
 from qvd.model.errors import QVDError
 from qvd.model.records import Capacity, HostState
 from qvd.model.secret import Secret
@@ -35,11 +36,13 @@ class TenureParts:
     clock: IReactorTime
     node: NodeName
     hosts: IHosts
+    vms: IVMs
     sessions: ISessions
     killer: ISessionKiller
     bells: IBells
     ports: Ports
     times: LeaseTimes
+    cluster: ClusterTimes
     look_seconds: float
     capacity: Callable[[], Capacity]
     new_secret: Callable[[], Secret]
@@ -91,12 +94,16 @@ class Tenure:
         self._watch = SessionWatch(
             parts.clock, self._lease.host_id, parts.sessions, parts.killer, parts.bells, parts.look_seconds
         )
+        self._cluster = Cluster(parts.clock, self._lease, parts.hosts, parts.vms, parts.cluster)
         self._heartbeat.start(registered_at)
         self.fleet.start()
         self._watch.start()
+        self._cluster.start()
 
     def _lost(self, reason: str) -> None:
         self.fleet.lose(reason)
+        # It would not hear of a newer client any more, and whoever declares it lost says that they have ended.
+        self._parts.killer.close_all(f"This node has lost its place in the farm: {reason}")
         if not self.over.called:
             self.over.callback(reason)
 
@@ -106,6 +113,7 @@ class Tenure:
         One whose processes do not end keeps the node out for so long only as an orderly end may take. The next epoch
         finds it and goes on trying, its home stays locked, and the driver starts it no second time.
         """
+        await self._cluster.stop()
         await self._watch.stop()
         await self.fleet.stop_orders()
         gone = Deferred.fromCoroutine(self.fleet.idle())
@@ -120,6 +128,7 @@ class Tenure:
     async def close(self, stop_vms: bool) -> None:
         """Leave in order. With C{stop_vms} the VMs are stopped first; else they wait for the next daemon."""
         await self._say(HostState.STOPPING)
+        await self._cluster.stop()
         await self._watch.stop()
         await self.fleet.stop_orders()
         if stop_vms:

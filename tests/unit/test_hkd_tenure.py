@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from twisted.internet.task import Clock
 
+from qvd.hkd.cluster import ClusterTimes
 from qvd.hkd.heartbeat import LeaseTimes
 from qvd.hkd.tenure import NodeName, Tenure, TenureParts
 from qvd.model.errors import DatabaseUnavailable, NotFound, TransientError, Unavailable
@@ -18,7 +19,7 @@ from tests.fakes.conduct import Conduct
 from tests.fakes.driver import FakeDriver, guest_of
 from tests.fakes.guest import FakeGuest
 from tests.fakes.hosts import FakeHosts
-from tests.fakes.ownership import HOST, FakeOwnership, Rows, vm_row
+from tests.fakes.ownership import HOST, FakeOwnership, FakeVMs, Rows, vm_row
 from tests.fakes.sessions import FakeKiller, FakeSessions
 from tests.unit.test_hkd_fleet import ports
 from tests.unit.test_hkd_sessionwatch import session
@@ -33,6 +34,7 @@ class World:
         self.clock = Clock()
         self.conduct = Conduct()
         self.hosts = FakeHosts("n1", self.conduct)
+        self.hosts.time = self.clock.seconds
         self.sessions = FakeSessions(self.conduct)
         self.killer = FakeKiller()
         self.bells = FakeBells()
@@ -57,11 +59,13 @@ class World:
             clock=self.clock,
             node=NodeName(name, "192.0.2.7"),
             hosts=self.hosts,
+            vms=FakeVMs(self.rows, self.conduct),
             sessions=self.sessions,
             killer=self.killer,
             bells=self.bells,
             ports=ports(self.clock, self.driver, self.ownership, self.guest),
             times=LeaseTimes(lease=40.0, renew=5.0),
+            cluster=ClusterTimes(interval=5.0, margin=5.0, lease=40.0),
             look_seconds=5.0,
             capacity=lambda: Capacity(1 << 30, 2.0, 1 << 29, 1.5),
             new_secret=lambda: Secret("new"),
@@ -158,6 +162,23 @@ class LossTests(TenureCase):
         self.clock.advance(5)
         self.result(self.tenure.over)
         assert self.tenure.status.refusal() == "Server is lost"
+
+    def test_its_sessions_are_ended(self) -> None:
+        self.hosts.be_lost()
+        self.clock.advance(5)
+        assert len(self.world.killer.closed_all) == 1
+        assert "lost its place" in self.world.killer.closed_all[0]
+
+    def test_it_judges_nobody_any_more(self) -> None:
+        self.clock.pump([1.0] * 42)
+        assert self.conduct.count("declare_lost") == 1
+        self.hosts.be_lost()
+        self.clock.advance(5)
+        self.result(self.tenure.over)
+        self.result(self.tenure.abandon())
+        looks = self.conduct.count("read_clock")
+        self.clock.pump([1.0] * 60)
+        assert self.conduct.count("read_clock") == looks
 
     def test_abandoning_waits_until_every_vm_is_gone(self) -> None:
         held = self.conduct.hold("kill")
