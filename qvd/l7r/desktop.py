@@ -12,6 +12,7 @@ from twisted.internet.task import deferLater
 from qvd.interfaces import IGuest, IGuestDialer, ISessions, IVMs
 from qvd.l7r.waiting import VMNews, Watch
 from qvd.model.errors import DeadlineExceeded, GuestError, NotFound, Unavailable
+from qvd.model.host import LOST_PHASE
 from qvd.model.ids import SessionId, VMId
 from qvd.model.records import VM, Desired, Guest
 from qvd.model.vm import Step, VMState
@@ -139,12 +140,18 @@ class Desktops:
             vm = await self._get(vm_id)
         # A running one with an order not taken up may be on its way down.
         while vm.state is not VMState.RUNNING or vm.guest is None or vm.generation > vm.acked:
-            if vm.state is VMState.STOPPED and vm.host_id is None:
+            over = vm.state is VMState.STOPPED and vm.host_id is None
+            if over and vm.phase != LOST_PHASE:
                 raise Unavailable(vm.last_error or f"Failed to start virtual machine {vm_id}", retry_after=10)
             if self.clock.seconds() >= until:
                 raise DeadlineExceeded(f"VM did not reach state 'running' in {self.times.start:.0f} s ({vm.detail})")
-            ticker.tell(vm.detail or "Starting virtual machine")
-            await news.wait(LOOK)
+            if over:
+                # Its node is lost: another one takes it, in what is left of the time.
+                ticker.tell(f"{vm.last_error}; assigning VM {vm_id} to another host")
+                await self.vms.order_start(vm_id, cause)
+            else:
+                ticker.tell(vm.detail or "Starting virtual machine")
+                await news.wait(LOOK)
             vm = await self._get(vm_id)
         return vm.guest
 

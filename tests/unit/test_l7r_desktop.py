@@ -146,6 +146,60 @@ class UntilRunningTests(DesktopCase):
         self.rows.write(9, state=VMState.STOPPED, host_id=None)
         assert self.failure(waiting, Unavailable).text == "Failed to start virtual machine 9"
 
+    def test_a_start_whose_node_is_lost_goes_on_elsewhere(self) -> None:
+        waiting = self.until_running()
+        self.acknowledge(state=VMState.STARTING, detail="Booting")
+        self.rows.lose_node(9)
+        assert self.waits(waiting)
+        assert self.conduct.count("order_start") == 2
+        assert self.told[-2:] == [
+            "The node n1, on which this desktop ran, does not answer any more; assigning VM 9 to another host",
+            "Starting virtual machine",
+        ]
+        self.acknowledge(state=VMState.STARTING)
+        self.rows.write(9, **UP)
+        assert self.result(waiting) == guest_of(9)
+
+    def test_so_does_an_order_that_the_lost_node_had_not_taken_up(self) -> None:
+        waiting = self.until_running()
+        self.rows.lose_node(9)
+        assert self.waits(waiting)
+        assert self.rows[9].host_id == HOST
+        self.acknowledge(**UP)
+        self.result(waiting)
+
+    def test_when_another_node_has_taken_it_already_nothing_is_ordered(self) -> None:
+        waiting = self.until_running()
+        self.rows.changed = lambda vm_id: None
+        self.rows.lose_node(9)
+        self.result(self.vms.place_again(VM9, "lost"))
+        self.clock.advance(LOOK)
+        assert self.conduct.count("order_start") == 1
+        self.acknowledge(**UP)
+        self.clock.advance(LOOK)
+        self.result(waiting)
+
+    def test_when_no_other_node_takes_it_the_client_is_told_why(self) -> None:
+        waiting = self.until_running()
+        self.conduct.fail("order_start", Unavailable("No node can take this virtual machine: n1 is lost"))
+        self.rows.lose_node(9)
+        assert "n1 is lost" in self.failure(waiting, Unavailable).text
+
+    def test_losses_do_not_prolong_the_time_it_may_take(self) -> None:
+        waiting = self.until_running()
+        for _ in range(61):
+            self.acknowledge(state=VMState.STARTING)
+            self.rows.lose_node(9)
+            self.clock.advance(1)
+        self.failure(waiting, DeadlineExceeded)
+
+    def test_a_start_that_fails_on_the_other_node_says_why(self) -> None:
+        waiting = self.until_running()
+        self.rows.lose_node(9)
+        self.acknowledge(state=VMState.STARTING)
+        self.rows.write(9, state=VMState.STOPPED, host_id=None, last_error="The image is not there")
+        assert self.failure(waiting, Unavailable).text == "The image is not there"
+
     def test_nobody_takes_it(self) -> None:
         self.conduct.fail("order_start", Unavailable("No node can take this virtual machine: n1 is stopped"))
         assert "n1 is stopped" in self.failure(self.until_running(), Unavailable).text
