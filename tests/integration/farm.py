@@ -12,6 +12,7 @@ import ssl
 import subprocess
 import sys
 import time
+import tomllib
 from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 from typing import Any
@@ -21,6 +22,9 @@ import psycopg2
 import psycopg2.extras
 
 from qvd.demo.installation import Installation, NodeProcess
+from qvd.hkd.hypervisor.pidfd import identify
+from qvd.hkd.hypervisor.sandbox_state import StateFolder
+from qvd.model.settings import flatten
 from qvd.protocols.http1 import Response, ResponseReader
 
 SECONDS = 30.0
@@ -76,6 +80,16 @@ class Farm:
         self.node.process.wait()
         self.node = None
 
+    def kill_machine(self) -> None:
+        """The node and its guests, all at once: as a machine that loses its power."""
+        self.kill_node()
+        kill_guests(self.run)
+
+    @property
+    def run(self) -> Path:
+        """The node's run folder."""
+        return self.folder / "run"
+
     def stop(self) -> None:
         try:
             if self.node is None and self.installation.postgres.pid is not None:
@@ -105,11 +119,14 @@ class Farm:
         """The run-time row of a VM, the first one by default."""
         return self.rows("SELECT * FROM vm_runtimes WHERE vm_id = %s", vm_id or self.credentials["vm_id"])[0]
 
-    def client(self, login: str | None = None, password: str | None = None) -> Client:
-        """A connection with the demo user's credentials, or others."""
+    def client(self, login: str | None = None, password: str | None = None, port: int | None = None) -> Client:
+        """A connection with the demo user's credentials, or others.
+
+        @param port: of another node.
+        """
         known = self.credentials
         return Client(
-            self.port,
+            port or self.port,
             Path(known["ca_file"]),
             f"{known['user']}@{known['tenant']}" if login is None else login,
             known["password"] if password is None else password,
@@ -127,15 +144,69 @@ class Farm:
             env={**os.environ, **(environment or {})},
         )
 
-    def guest_processes(self, word: str) -> list[psutil.Process]:
-        """The processes inside the guests of this farm whose command line has C{word} in it."""
+    def guest_processes(self, word: str, run: Path | None = None) -> list[psutil.Process]:
+        """The processes inside the guests of this farm's node whose command line has C{word} in it.
+
+        @param run: the run folder of another node.
+        """
         found = []
-        for file in (self.folder / "run" / "vms").glob("*/init.json"):
+        for file in ((run or self.run) / "vms").glob("*/init.json"):
             with contextlib.suppress(psutil.Error):
                 for process in psutil.Process(json.loads(file.read_text())["pid"]).children(recursive=True):
                     if word in " ".join(process.cmdline()):
                         found.append(process)
         return found
+
+
+def kill_guests(run: Path) -> None:
+    """SIGKILL for the supervisors and the guests of a run folder, and nobody else who has their pids by now."""
+    states = StateFolder(run)
+    for vm_id in states.ids():
+        state = states.read(vm_id)
+        for process in (state.supervisor, state.init) if state is not None else ():
+            if process is not None and identify(process.pid) == process:
+                with contextlib.suppress(ProcessLookupError):
+                    os.kill(process.pid, signal.SIGKILL)
+
+
+class OtherNode:
+    """One more node of a farm that runs: a run folder and ports of its own, and everything else of the farm's."""
+
+    def __init__(self, farm: Farm, name: str) -> None:
+        self.farm = farm
+        self.folder = farm.folder / name
+        self.run = self.folder / "run"
+        self.port = free_port()
+        self.node: NodeProcess | None = None
+        self.folder.mkdir()
+        values = {
+            **dict(flatten(tomllib.loads((farm.folder / "node.conf").read_text()))),
+            "nodename": name,
+            "path.run": str(self.run),
+            "path.storage.overlays": str(self.folder / "overlays"),
+            "l7r.port": self.port,
+            "admin.port": 0,
+        }
+        lines = (f"{key} = {json.dumps(value)}\n" for key, value in values.items())
+        (self.folder / "node.conf").write_text("".join(lines))
+        farm.rows("INSERT INTO hosts (name, address) VALUES (%s, '127.0.0.1')", name)
+
+    def start(self) -> None:
+        self.node = NodeProcess(self.folder)
+        self.node.await_ready()
+
+    def stop(self) -> None:
+        if self.node is not None:
+            self.node.stop()
+            self.node = None
+        kill_guests(self.run)
+
+    def client(self) -> Client:
+        return self.farm.client(port=self.port)
+
+    @property
+    def log(self) -> str:
+        return (self.folder / "node.log").read_text(errors="replace")
 
 
 class Client:
