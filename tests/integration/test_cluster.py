@@ -31,7 +31,9 @@ def farm(tmp_path: Path) -> Iterator[Farm]:
     program.write_text(SESSION)
     program.chmod(0o755)
     times = {"hkd.lease": LEASE, "hkd.heartbeat": 1.0, "hkd.cluster.interval": 0.5, "hkd.cluster.margin": MARGIN}
-    made = Farm(tmp_path, program, {"hkd.stop.vms": True, **times})
+    # Both nodes are this machine, so that only what is reserved on each tells them apart.
+    weights = {f"l7r.loadbalancer.plugin.default.weight.{name}": 0.0 for name in ("cpu", "random")}
+    made = Farm(tmp_path, program, {"hkd.stop.vms": True, **times, **weights})
     made.start()
     try:
         yield made
