@@ -20,6 +20,8 @@ from attrs import evolve
 from twisted.internet.defer import CancelledError
 from twisted.python.failure import Failure
 
+from qvd.hkd import watchdog_launch
+from qvd.hkd.hypervisor import sandbox_signals
 from qvd.hkd.hypervisor.pidfd import ProcessId, identify
 from qvd.hkd.hypervisor.sandbox_files import LOG_LIMIT
 from qvd.hkd.hypervisor.sandbox_root import parents
@@ -484,6 +486,44 @@ async def test_bubblewrap_hangs(bench: Bench, monkeypatch: pytest.MonkeyPatch) -
 
 def cancelled(failure: Failure) -> None:
     failure.trap(CancelledError)  # type: ignore[no-untyped-call]
+
+
+async def watch_over(bench: Bench) -> None:
+    """The deadline has passed: as the watchdog does, until nothing is left."""
+    daemon = watchdog_launch.identify(os.getpid())
+    assert daemon is not None
+    promise = watchdog_launch.Promise(watchdog_launch.boot_id(), 1, 0.0, daemon)
+    log = watchdog_launch.Log(str(bench.base / "watchdog.log"))
+    run = str(bench.layout.run)
+    watchdog = watchdog_launch.Watchdog(run, sandbox_signals.signals, promise, watchdog_launch.uptime, log)
+    assert watchdog.look() is watchdog_launch.Verdict.KILL
+    await until(lambda: watchdog.look() is watchdog_launch.Verdict.WAIT)
+
+
+@asynchronous
+async def test_watchdog(bench: Bench) -> None:
+    await bench.boot()
+    supervisor, init = bench.pids()
+    inside = [process.pid for process in psutil.Process(init).children(recursive=True)]
+    assert inside
+    await watch_over(bench)
+    assert [pid for pid in (supervisor, init, *inside) if identify(pid)] == []
+    await until(lambda: bench.gone == [NINE])
+
+
+@asynchronous
+async def test_watchdog_before_there_is_an_init(bench: Bench, monkeypatch: pytest.MonkeyPatch) -> None:
+    spec = sandbox_vms.spec(9, "runs")
+    await bench.prepare(spec)
+    with monkeypatch.context() as patch:
+        pretend(bench, patch, "echo hanging; sleep 1000")
+        starting = spawn(bench.driver.start(spec))
+        await until(lambda: (bench.base / "run/vms/9/agent.log").exists() and bench.log())
+        await watch_over(bench)
+        with pytest.raises(PermanentError, match="VM 9 could not be started"):
+            await starting
+    # All that was being set up is gone, so the home is free.
+    await bench.driver.start(spec)
 
 
 def lacking(name: str) -> Callable[[Bench], None]:
