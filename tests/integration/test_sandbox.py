@@ -526,6 +526,19 @@ async def test_watchdog_before_there_is_an_init(bench: Bench, monkeypatch: pytes
     await bench.driver.start(spec)
 
 
+@asynchronous
+async def test_nothing_is_started_once_the_lease_is_over(bench: Bench) -> None:
+    lease = bench.base / "lease.json"
+    lease.write_text('{"until": 0}')
+    bench.change(lease=lease)
+    spec = sandbox_vms.spec(9, "runs")
+    await bench.prepare(spec)
+    with pytest.raises(PermanentError, match="VM 9 could not be started: the lease of this node is over"):
+        await bench.driver.start(spec)
+    lease.write_text('{"until": 1e12}')
+    await bench.driver.start(spec)
+
+
 def lacking(name: str) -> Callable[[Bench], None]:
     def make(bench: Bench) -> None:
         sandbox_vms.make_image(bench.base / "images/desk")

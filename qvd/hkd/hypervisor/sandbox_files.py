@@ -43,6 +43,7 @@ class SandboxLayout:
     @ivar x_session: program copied into each guest as its X session.
     @ivar python: runs the agent in guests whose image has none.
     @ivar command: runs in the guest instead of the agent; for tests.
+    @ivar lease: file with the C{until} of the node's lease; past it, a supervisor starts nothing.
     """
 
     run: Path = field(converter=absolute)
@@ -54,6 +55,7 @@ class SandboxLayout:
     x_session: Path | None
     python: GuestPython
     command: tuple[str, ...] | None = None
+    lease: Path | None = None
 
 
 class SandboxFiles:
@@ -131,6 +133,7 @@ class SandboxFiles:
             session.chmod(0o755)
         return {
             "lock": f"{boot.home}.lock",
+            "lease": str(self.layout.lease) if self.layout.lease else None,
             "log": str(folder / "agent.log"),
             "log_limit": LOG_LIMIT,
             "init": str(folder / "init.json"),

@@ -19,6 +19,7 @@ import resource
 import select
 import signal
 import sys
+import time
 from typing import Any
 
 READY, INFO, LOCK, OPTIONS = 3, 4, 5, 6
@@ -75,6 +76,9 @@ class Supervisor:
             self._lock = take_lock(self._plan["lock"])
         except BlockingIOError:
             self._report({"busy": True})
+            return
+        if lease_is_over(self._plan["lease"]):
+            self._report({"error": "the lease of this node is over"})
             return
         self._follow(*self._spawn())
         self._report({"error": last_line(self._tail) or f"bubblewrap ended ({self._status})"})
@@ -190,6 +194,14 @@ def take_lock(path: str) -> int:
     return lock
 
 
+def lease_is_over(path: str | None) -> bool:
+    """The daemon may have been stopped since it looked itself. Without a file of leases there is none to be over."""
+    if path is None:
+        return False
+    with open(path, "rb") as file:
+        return time.clock_gettime(time.CLOCK_BOOTTIME) >= float(json.load(file)["until"])
+
+
 def note_process(path: str, pid: int) -> None:
     """Write a process down with its start time, so that a successor of its number is not taken for it."""
     with open(f"/proc/{pid}/stat", "rb") as file:
@@ -279,9 +291,9 @@ def overlay_options(overlay: dict[str, str], *, rooted: bool) -> str:
 
 
 def main() -> None:
-    """Read the plan: C{lock}, C{log}, C{init} (paths), C{log_limit}, C{options} of bubblewrap, the
-    C{command} it runs, and C{overlay} (L{None}, or the folders C{lower}, C{upper}, C{work} and C{merged}). Without a
-    whole line the daemon has died."""
+    """Read the plan: C{lock}, C{log}, C{init} (paths), C{lease} (path or L{None}), C{log_limit}, C{options} of
+    bubblewrap, the C{command} it runs, and C{overlay} (L{None}, or the folders C{lower}, C{upper}, C{work} and
+    C{merged}). Without a whole line the daemon has died."""
     os.setsid()
     os.umask(0o077)
     line = sys.stdin.buffer.readline(PLAN_LIMIT)
