@@ -344,6 +344,17 @@ class IHosts(Interface):
         """
 
 
+class IDeadline(Interface):
+    """When the VMs of this node must be dead, as known to whoever sees to it, whatever becomes of the daemon."""
+
+    def extend(lease: Lease, until: float) -> None:
+        """The lease was confirmed: the VMs may live until C{until}, in seconds of the machine's uptime. Called before
+        anything relies on that, so it must have taken effect when it returns.
+
+        @raise TransientError: it has not; the former deadline stands.
+        """
+
+
 class ISessionKiller(Interface):
     """The L7R's side of the rule that the newest client wins."""
 

@@ -5,6 +5,9 @@ The sign of life, and the end of the node's rights when it cannot be given.
 The lease is renewed every few seconds. The deadline is counted, on the machine's uptime, from the moment at which the
 last confirmed renewal was I{sent}: the database's lease, which began later, is then still alive, so the VMs are ended
 before another node may start them. A process that was stopped and goes on looks at the deadline before it writes.
+
+A process that is stopped, stuck or killed ends nothing. The watchdog does, a little later (L{IDeadline}): it is told of
+each renewal before the fence is moved, so that no VM lives on a renewal that it does not know of.
 """
 
 from __future__ import annotations
@@ -18,12 +21,14 @@ from twisted.logger import Logger
 from zope.interface import implementer
 
 from qvd.hkd.periodic import Periodic
-from qvd.interfaces import IHosts, INodeStatus
+from qvd.interfaces import IDeadline, IHosts, INodeStatus
 from qvd.model.errors import OwnershipLost, Unavailable
 from qvd.model.records import Capacity, HostState, HostStatus, Lease
 
 MARGIN = 0.25
 """Part of the lease kept for killing: the VMs must be gone when the lease is over."""
+GRACE = 0.0625
+"""Part of the lease after which the watchdog acts, once the fence has fallen: it takes what the daemon did not end."""
 
 
 @frozen
@@ -36,6 +41,14 @@ class LeaseTimes:
 
     lease: float
     renew: float
+
+    def fence(self, sent_at: float) -> float:
+        """When the daemon ends its VMs, after a renewal that was sent then."""
+        return sent_at + self.lease * (1 - MARGIN)
+
+    def deadline(self, sent_at: float) -> float:
+        """When the watchdog does: sooner than the lease is over, with time left to kill."""
+        return sent_at + self.lease * (1 - MARGIN + GRACE)
 
 
 @implementer(INodeStatus)
@@ -52,6 +65,7 @@ class Heartbeat:
         self,
         clock: IReactorTime,
         hosts: IHosts,
+        deadline: IDeadline,
         lease: Lease,
         times: LeaseTimes,
         capacity: Callable[[], Capacity],
@@ -60,6 +74,7 @@ class Heartbeat:
     ) -> None:
         self._clock = clock
         self._hosts = hosts
+        self._deadline = deadline
         self._lease: Lease | None = lease
         self._times = times
         self._capacity = capacity
@@ -105,12 +120,20 @@ class Heartbeat:
         except OwnershipLost as error:
             self._end(error.text)
             return
+        if self._confirm(sent_at):
+            await self._renewed()
+
+    def _confirm(self, sent_at: float) -> bool:
+        """@return: False when the fence fell while the answer was on its way."""
+        if self._lease is None:
+            return False
+        self._deadline.extend(self._lease, self._times.deadline(sent_at))
         self._set_fence(sent_at)
-        await self._renewed()
+        return True
 
     def _set_fence(self, sent_at: float) -> None:
         self._clear_fence()
-        self._until = sent_at + self._times.lease * (1 - MARGIN)
+        self._until = self._times.fence(sent_at)
         self._fence = self._clock.callLater(max(self._until - self._clock.seconds(), 0.0), self._expire)
 
     def _clear_fence(self) -> None:

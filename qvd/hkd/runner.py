@@ -93,6 +93,7 @@ class Ports:
 
     @ivar forget: called once, when the runner is through.
     @ivar seen: called after each answer of a running guest.
+    @ivar permit: called before a boot; raises when the lease is over, which a process that was stopped learns late.
     """
 
     clock: IReactorTime
@@ -103,6 +104,7 @@ class Ports:
     watch: WatchTimes
     forget: Callable[[VMId], None]
     seen: Callable[[VMId], None]
+    permit: Callable[[], object] = lambda: None
 
 
 @frozen
@@ -311,6 +313,7 @@ class Runner:
                 await driver.prepare(self._spec, self._progress)
             case Effect.BOOT:
                 assert self._spec is not None
+                self._ports.permit()
                 self._guest = await driver.start(self._spec)
             case Effect.WATCH_GUEST:
                 return await self._watch_guest()

@@ -35,6 +35,7 @@ from qvd.db.vms import VMs
 from qvd.hkd.capacity import measure
 from qvd.hkd.cluster import ClusterTimes
 from qvd.hkd.heartbeat import LeaseTimes
+from qvd.hkd.hypervisor import sandbox_signals
 from qvd.hkd.hypervisor.guestpython import host_python
 from qvd.hkd.hypervisor.sandbox import SandboxDriver, SandboxLayout
 from qvd.hkd.node import Node, NodeTimes
@@ -43,6 +44,7 @@ from qvd.hkd.runner import Deadlines, Ports
 from qvd.hkd.serving import Listener, Steps
 from qvd.hkd.tenure import NodeName, TenureParts
 from qvd.hkd.watch import WatchTimes
+from qvd.hkd.watchdog import LEASE, Watchdog
 from qvd.interfaces import IDriver
 from qvd.l7r.connect import Connector
 from qvd.l7r.conversation import Conversation, Services
@@ -63,6 +65,8 @@ from qvd.protocols.adapters.tls import TLSLimits, TLSListenerFactory, listen_tls
 
 BOOT_PING_SECONDS = 0.1
 HASH_WORKERS = 2
+SIGNALS = {"sandbox": Path(sandbox_signals.__file__).resolve()}
+"""By driver: the file that tells the watchdog how its VMs are ended."""
 FAILED = 1
 """Exit status of a node that could not go on."""
 
@@ -100,14 +104,20 @@ def database_parameters(settings: Settings) -> dict[str, object]:
     return parameters
 
 
+def run_folder(settings: Settings) -> Path:
+    """Absolute: programs that we start work in another folder."""
+    return Path(settings.text("path.run")).absolute()
+
+
 def make_driver(settings: Settings) -> IDriver:
     """@raise SettingsError: there is no such driver."""
     name = settings.text("vm.hypervisor")
     if name != "sandbox":
         raise SettingsError(f"{settings.source}: vm.hypervisor: there is no driver {name!r}; there is: sandbox")
     program = settings.text("vm.sandbox.x_session")
+    run = run_folder(settings)
     layout = SandboxLayout(
-        run=Path(settings.text("path.run")),
+        run=run,
         images=Path(settings.text("path.storage.images")),
         homes=Path(settings.text("path.storage.homes")),
         overlays=Path(settings.text("path.storage.overlays")),
@@ -115,6 +125,7 @@ def make_driver(settings: Settings) -> IDriver:
         host_files=settings.flag("vm.sandbox.host_files"),
         x_session=Path(program) if program else None,
         python=host_python(),
+        lease=run / LEASE,
     )
     return SandboxDriver(reactor, layout)
 
@@ -166,9 +177,14 @@ class Composition:
         self.ledger = Ledger(reactor, self.sessions)
         self.context = make_server_context(settings.text("l7r.tls.cert"), settings.text("l7r.tls.key"))
         self.news = VMNews(reactor, self.bells)
+        self.driver = make_driver(settings)
+        self.watchdog = Watchdog(
+            reactor, run_folder(settings), SIGNALS[self.driver.name], wait=settings.flag("hkd.stop.vms")
+        )
         self.node = Node(
             reactor,
             below=(
+                Steps(lambda: None, lambda: Deferred.fromCoroutine(self.watchdog.release())),
                 self.pool,
                 Steps(self.bells.start, lambda: Deferred.fromCoroutine(self.bells.stop())),
                 Steps(self.hasher.start, self._stop_hasher),
@@ -202,12 +218,13 @@ class Composition:
             node=NodeName(settings.text("nodename"), settings.text("node.address")),
             hosts=Hosts(self.pool),
             vms=self.vms,
+            deadline=self.watchdog,
             sessions=self.sessions,
             killer=self.ledger,
             bells=self.bells,
             ports=Ports(
                 clock=reactor,
-                driver=make_driver(settings),
+                driver=self.driver,
                 ownership=Ownership(self.pool),
                 dialer=self.dialer,
                 deadlines=self.deadlines,

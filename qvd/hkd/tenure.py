@@ -5,7 +5,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 
-from attrs import frozen
+from attrs import evolve, frozen
 from twisted.internet.defer import Deferred, TimeoutError
 from twisted.internet.interfaces import IReactorTime
 from twisted.logger import Logger
@@ -15,7 +15,7 @@ from qvd.hkd.fleet import Fleet
 from qvd.hkd.heartbeat import Heartbeat, LeaseTimes
 from qvd.hkd.runner import Ports
 from qvd.hkd.sessionwatch import SessionWatch
-from qvd.interfaces import IBells, IHosts, INodeStatus, ISessionKiller, ISessions, IVMs
+from qvd.interfaces import IBells, IDeadline, IHosts, INodeStatus, ISessionKiller, ISessions, IVMs
 from qvd.model.errors import QVDError
 from qvd.model.records import Capacity, HostState
 from qvd.model.secret import Secret
@@ -37,6 +37,7 @@ class TenureParts:
     node: NodeName
     hosts: IHosts
     vms: IVMs
+    deadline: IDeadline
     sessions: ISessions
     killer: ISessionKiller
     bells: IBells
@@ -71,7 +72,10 @@ class Tenure:
         parts = self._parts
         sent_at = parts.clock.seconds()
         self._lease = await parts.hosts.register(parts.node.name, parts.node.address, parts.times.lease)
-        self.fleet = Fleet(parts.clock, self._lease, parts.ports, parts.bells, parts.look_seconds, parts.new_secret)
+        # Before anything is taken over: what runs, runs on this lease from now on.
+        parts.deadline.extend(self._lease, parts.times.deadline(sent_at))
+        ports = evolve(parts.ports, permit=lambda: self.status.lease())
+        self.fleet = Fleet(parts.clock, self._lease, ports, parts.bells, parts.look_seconds, parts.new_secret)
         await self.fleet.judge()
         ended = await parts.hosts.end_stale_sessions(self._lease, "The node was restarted")
         if ended:
@@ -85,6 +89,7 @@ class Tenure:
         self._heartbeat = self.status = Heartbeat(
             parts.clock,
             parts.hosts,
+            parts.deadline,
             self._lease,
             parts.times,
             parts.capacity,

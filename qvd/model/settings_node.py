@@ -61,7 +61,12 @@ NODE_KEYS: tuple[Key, ...] = (
     Key("hkd.timeout.start", float, 180.0, "from order to running, seconds; also what clients are promised", minimum=1),
     Key("hkd.timeout.shutdown", float, 30.0, "an orderly power-off, seconds", minimum=0.5),
     Key("hkd.timeout.kill", float, 5.0, "for the effect of TERM, then of KILL, seconds", minimum=0.5),
-    Key("hkd.stop.vms", bool, False, "stop all VMs when the daemon stops; false leaves them to its successor"),
+    Key(
+        "hkd.stop.vms",
+        bool,
+        False,
+        "stop all VMs when the daemon stops; false leaves them to its successor, for as long as the lease lasts",
+    ),
     Key("hkd.stop.timeout", float, 30.0, "for an orderly stop of the daemon, seconds", minimum=1),
     Key("vm.hypervisor", str, "sandbox", "driver: sandbox"),
     Key("vm.sandbox.uid_base", int, 2000000, "as root: VM n runs as this user id plus n", minimum=1000),

@@ -5,11 +5,12 @@ from __future__ import annotations
 import pytest
 from twisted.internet.task import Clock
 
-from qvd.hkd.heartbeat import MARGIN, Heartbeat, LeaseTimes
-from qvd.model.errors import DatabaseUnavailable, Unavailable
+from qvd.hkd.heartbeat import GRACE, MARGIN, Heartbeat, LeaseTimes
+from qvd.model.errors import DatabaseUnavailable, TransientError, Unavailable
 from qvd.model.ids import Epoch
 from qvd.model.records import Capacity, HostState, Lease
 from tests.fakes.case import Case
+from tests.fakes.deadline import FakeDeadline
 from tests.fakes.hosts import FakeHosts
 
 TIMES = LeaseTimes(lease=40.0, renew=5.0)
@@ -25,10 +26,18 @@ class HeartbeatTests(Case):
         self.hosts.epoch = Epoch(3)
         self.hosts.state = HostState.RUNNING
         self.lease = Lease(self.hosts.host_id, Epoch(3))
+        self.deadline = FakeDeadline()
         self.losses: list[str] = []
         self.renewals = 0
         self.heartbeat = Heartbeat(
-            self.clock, self.hosts, self.lease, TIMES, lambda: CAPACITY, self.losses.append, self.renewed
+            self.clock,
+            self.hosts,
+            self.deadline,
+            self.lease,
+            TIMES,
+            lambda: CAPACITY,
+            self.losses.append,
+            self.renewed,
         )
 
     async def renewed(self) -> None:
@@ -152,10 +161,51 @@ class HeartbeatTests(Case):
         async def fail() -> None:
             raise DatabaseUnavailable("away")
 
-        heartbeat = Heartbeat(self.clock, self.hosts, self.lease, TIMES, lambda: CAPACITY, self.losses.append, fail)
+        heartbeat = Heartbeat(
+            self.clock, self.hosts, self.deadline, self.lease, TIMES, lambda: CAPACITY, self.losses.append, fail
+        )
         heartbeat.start(self.clock.seconds())
         self.pass_time(200)
         assert self.losses == []
+
+    def test_the_watchdog_is_told_of_each_confirmed_renewal(self) -> None:
+        self.start()
+        self.pass_time(10)
+        last = TIMES.lease * (1 - MARGIN + GRACE)
+        assert self.deadline.told == [(self.lease, sent_at + last) for sent_at in (1000.0, 1005.0, 1010.0)]
+        assert TIMES.lease > last > FENCE
+
+    def test_it_is_told_of_no_renewal_before_its_answer(self) -> None:
+        held = self.hosts.conduct.hold("renew", after=True)
+        self.start()
+        self.pass_time(20)
+        assert self.deadline.told == []
+        held.go_on()
+        assert self.deadline.told == [(self.lease, TIMES.deadline(1000.0))]
+
+    def test_nor_of_one_that_failed(self) -> None:
+        self.start()
+        self.hosts.conduct.fail("renew", DatabaseUnavailable("away"))
+        self.pass_time(5)
+        self.hosts.be_lost()
+        self.pass_time(5)
+        assert self.deadline.told == [(self.lease, TIMES.deadline(1000.0))]
+
+    def test_nor_of_one_that_was_answered_after_the_fence(self) -> None:
+        held = self.hosts.conduct.hold("renew", after=True)
+        self.start()
+        self.pass_time(FENCE)
+        held.go_on()
+        self.pass_time(200)
+        assert self.deadline.told == []
+
+    def test_a_renewal_that_the_watchdog_cannot_be_told_of_is_none(self) -> None:
+        self.start()
+        self.deadline.error = TransientError("no space left on device")
+        self.pass_time(FENCE - 0.5)
+        assert (self.losses, self.renewals) == ([], 1)
+        self.pass_time(0.5)
+        assert self.losses == ["The lease could not be renewed in time"]
 
     def test_stop_leaves_nothing_and_tells_nobody(self) -> None:
         self.start()

@@ -16,6 +16,7 @@ from qvd.protocols.channels import session_on_host, vm_on_host
 from tests.fakes.bells import FakeBells
 from tests.fakes.case import Case
 from tests.fakes.conduct import Conduct
+from tests.fakes.deadline import FakeDeadline
 from tests.fakes.driver import FakeDriver, guest_of
 from tests.fakes.guest import FakeGuest
 from tests.fakes.hosts import FakeHosts
@@ -35,6 +36,7 @@ class World:
         self.conduct = Conduct()
         self.hosts = FakeHosts("n1", self.conduct)
         self.hosts.time = self.clock.seconds
+        self.deadline = FakeDeadline()
         self.sessions = FakeSessions(self.conduct)
         self.killer = FakeKiller()
         self.bells = FakeBells()
@@ -60,6 +62,7 @@ class World:
             node=NodeName(name, "192.0.2.7"),
             hosts=self.hosts,
             vms=FakeVMs(self.rows, self.conduct),
+            deadline=self.deadline,
             sessions=self.sessions,
             killer=self.killer,
             bells=self.bells,
@@ -93,6 +96,34 @@ class BeginTests(TenureCase):
         held.go_on()
         self.result(beginning)
         assert self.conduct.names("renew", "save", "pending", "unended")[:1] == ["renew"]
+
+    def test_the_watchdog_knows_of_the_lease_before_anything_is_taken_over(self) -> None:
+        self.clock.advance(1000)
+        held = self.conduct.hold("register", after=True)
+        beginning = self.begin(self.tenure.begin())
+        self.clock.advance(7)
+        assert self.world.deadline.told == []
+        self.conduct.hold("bound")
+        held.go_on()
+        assert self.world.deadline.told == [(Lease(HOST, Epoch(1)), self.world.parts().times.deadline(1000.0))]
+        assert self.waits(beginning)
+
+    def test_without_a_watchdog_nothing_is_taken_over(self) -> None:
+        self.world.deadline.error = TransientError("no space left on device")
+        self.failure(self.tenure.begin(), TransientError)
+        assert self.conduct.names() == ["register"]
+
+    def test_nothing_is_started_once_the_lease_is_over(self) -> None:
+        self.result(self.tenure.begin())
+        held = self.conduct.hold("prepare")
+        self.world.rows.order(2, Desired.RUNNING)
+        self.world.bells.ring(vm_on_host(HOST))
+        assert held.reached
+        # The process is stopped; when it goes on, the driver is heard before any timer.
+        self.clock.rightNow += 100
+        held.go_on()
+        assert self.conduct.count("start") == 0
+        self.result(self.tenure.over)
 
     def test_it_takes_its_place(self) -> None:
         self.hosts.stale = 2
