@@ -66,4 +66,11 @@ class Desktop:
 def nxagents(farm: Farm) -> list[psutil.Process]:
     """Those that are running, without the watchdogs that they fork."""
     found = farm.guest_processes("/usr/bin/nxagent")
-    return [process for process in found if process.ppid() not in [other.pid for other in found]]
+    numbers = {process.pid for process in found}
+    first = []
+    for process in found:
+        # What an nxagent has forked may have been seen just before it became another program, or ended.
+        with contextlib.suppress(psutil.NoSuchProcess):
+            if process.ppid() not in numbers:
+                first.append(process)
+    return first
