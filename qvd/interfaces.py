@@ -227,6 +227,7 @@ class ISessions(Interface):
         """Make the session the VM's current one and ring at the node of the one that had it.
 
         @return: the older session, where it has not ended yet.
+        @raise Unavailable: the lease of the session's node is over.
         """
 
     async def connected(session_id: SessionId) -> None:

@@ -9,7 +9,7 @@ from attrs import frozen
 from zope.interface import implementer
 
 from qvd.interfaces import IDatabase, ISessions, ITransaction
-from qvd.model.errors import SessionLost
+from qvd.model.errors import SessionLost, Unavailable
 from qvd.model.ids import HostId, SessionId
 from qvd.model.records import SessionSpec
 
@@ -27,6 +27,14 @@ class Sessions:
         async def work(tx: ITransaction) -> SessionId | None:
             # Lock first, look then: a statement that waited for the lock still sees the sessions of before it.
             await tx.fetch("SELECT 1 FROM vm_runtimes WHERE vm_id = %s FOR UPDATE", (spec.vm_id,))
+            # A node that is lost must throw nobody out, and while its row is locked it cannot be declared lost.
+            live = await tx.fetch_one(
+                "SELECT 1 FROM host_runtimes WHERE host_id = %s AND epoch = %s AND state <> 'lost'"
+                " AND lease_until > clock_timestamp() FOR SHARE",
+                (spec.lease.host_id, spec.lease.epoch),
+            )
+            if live is None:
+                raise Unavailable("This node has lost its place in the farm", retry_after=5)
             before = await tx.fetch_one(
                 "SELECT s.id::text, s.host_id FROM vm_runtimes r JOIN sessions s ON s.id = r.session_id"
                 " WHERE r.vm_id = %s AND s.ended_at IS NULL",

@@ -382,6 +382,19 @@ class TestSessions:
         assert len(world.events("session.disconnected")) == 2
 
     @pytest_twisted.ensureDeferred
+    @pytest.mark.parametrize(
+        "loss", ["lease_until = now() - interval '1 second'", "state = 'lost'", "epoch = epoch + 1"]
+    )
+    async def test_a_node_without_a_lease_throws_nobody_out(self, world: World, loss: str) -> None:
+        lease = await world.running_host()
+        first = world.session(lease)
+        await world.sessions.claim(first)
+        world.ask(f"UPDATE host_runtimes SET {loss}")
+        with pytest.raises(Unavailable):
+            await world.sessions.claim(world.session(lease))
+        assert world.row()["session_id"] == first.session_id
+
+    @pytest_twisted.ensureDeferred
     async def test_a_superseded_session_cannot_connect(self, world: World) -> None:
         lease = await world.running_host()
         first, second = world.session(lease), world.session(lease)
