@@ -10,12 +10,12 @@ from attrs import frozen
 from zope.interface import implementer
 
 from qvd.db.lost import LostNodes
+from qvd.db.rows import MINE
+from qvd.db.sessions import end_sessions_of
 from qvd.interfaces import IDatabase, IHosts, ITransaction
 from qvd.model.errors import NotFound, OwnershipLost
 from qvd.model.ids import Epoch, HostId
 from qvd.model.records import Capacity, HostState, HostStatus, Lease, LostNode, ServerClock
-
-MINE = "host_id = %(host)s AND epoch = %(epoch)s AND state <> 'lost'"
 
 
 @implementer(IHosts)
@@ -67,17 +67,7 @@ class Hosts:
 
     async def end_stale_sessions(self, lease: Lease, reason: str) -> int:
         async def work(tx: ITransaction) -> int:
-            stale = await tx.fetch(
-                "UPDATE sessions SET state = 'disconnected', ended_at = now(), end_reason = %s"
-                " WHERE host_id = %s AND host_epoch < %s AND ended_at IS NULL RETURNING id",
-                (reason, lease.host_id, lease.epoch),
-            )
-            await tx.execute(
-                "UPDATE vm_runtimes r SET session_id = NULL FROM sessions s"
-                " WHERE r.session_id = s.id AND s.ended_at IS NOT NULL AND s.host_id = %s",
-                (lease.host_id,),
-            )
-            return len(stale)
+            return await end_sessions_of(tx, lease.host_id, reason, before=lease.epoch)
 
         return await self.db.transact("end_stale_sessions", work)
 

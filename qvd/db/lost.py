@@ -14,6 +14,8 @@ from typing import Any
 
 from attrs import frozen
 
+from qvd.db.rows import MINE, RELEASED
+from qvd.db.sessions import end_sessions_of
 from qvd.interfaces import ITransaction, Row
 from qvd.model.host import LOST_PHASE, lost_sentence
 from qvd.model.ids import HostId
@@ -22,7 +24,7 @@ from qvd.model.records import Lease, LostNode, ServerClock
 # A node that has stopped, or is lost, has something to lose all the same: a daemon that leaves its VMs to a successor
 # which never comes, a session whose claim was committed long after its answer had been given up.
 OVERDUE = """
-    h.host_id <> %(me)s
+    h.host_id <> %(host)s
     AND h.lease_until + %(margin)s * interval '1 second' < to_timestamp(%(now)s)
     AND coalesce(h.lease_until - h.ok_ts <= %(steady)s * interval '1 second', true)
     AND (h.state IN ('starting', 'running', 'stopping')
@@ -30,8 +32,8 @@ OVERDUE = """
         OR EXISTS (SELECT FROM sessions s WHERE s.host_id = h.host_id AND s.ended_at IS NULL))
 """
 # By the time of this moment: the transaction may have waited for locks.
-ENTITLED = """
-    SELECT FROM host_runtimes WHERE host_id = %(me)s AND epoch = %(epoch)s AND state <> 'lost'
+ENTITLED = f"""
+    SELECT FROM host_runtimes WHERE {MINE}
     AND lease_until > clock_timestamp() AND pg_postmaster_start_time()::text = %(server)s
 """
 SERVED_BY = "SELECT id FROM sessions WHERE host_id = ANY(%(hosts)s) AND ended_at IS NULL"
@@ -68,7 +70,7 @@ class LostNodes:
 
     def _parameters(self, **others: Any) -> dict[str, Any]:
         return {
-            "me": self.lease.host_id,
+            "host": self.lease.host_id,
             "epoch": self.lease.epoch,
             "margin": self.margin,
             "steady": self.steady,
@@ -79,25 +81,15 @@ class LostNodes:
 
     async def _take_from(self, tx: ITransaction, host: Row) -> LostNode:
         name: str = host["name"]
-        parameters = {"hosts": [host["host_id"]], "name": name, "me": self.lease.host_id}
         await tx.fetch(
-            "SELECT set_config('qvd.cause', %(name)s || ' is lost, noticed by ' || name, true)"
-            " FROM hosts WHERE id = %(me)s",
-            parameters,
+            "SELECT set_config('qvd.cause', %s || ' is lost, noticed by ' || name, true) FROM hosts WHERE id = %s",
+            (name, self.lease.host_id),
         )
         if host["state"] != "lost":
             await mark(tx, host)
         vms = await release(tx, host)
-        sessions = await tx.execute(
-            "UPDATE sessions SET state = 'disconnected', ended_at = now(), end_reason = %(reason)s"
-            " WHERE host_id = ANY(%(hosts)s) AND ended_at IS NULL",
-            {**parameters, "reason": lost_sentence(name, "which served this session")},
-        )
-        await tx.execute(
-            "UPDATE vm_runtimes r SET session_id = NULL FROM sessions s"
-            " WHERE r.session_id = s.id AND s.host_id = ANY(%(hosts)s) AND s.ended_at IS NOT NULL",
-            parameters,
-        )
+        reason = lost_sentence(name, "which served this session")
+        sessions = await end_sessions_of(tx, HostId(host["host_id"]), reason)
         return LostNode(name, vms, sessions)
 
 
@@ -117,14 +109,9 @@ async def release(tx: ITransaction, host: Row) -> int:
 
     An order to start that the node has not taken up stays an order, of a VM without a node: see L{IVMs.unplaced}.
     """
-    # What the right sides read is the row as it was.
     return await tx.execute(
-        "UPDATE vm_runtimes SET vm_state = 'stopped', phase = %(phase)s, detail = '', since = now(),"
-        " vm_address = NULL, vm_vma_port = NULL, vm_x_port = NULL, vm_secret = NULL, current_di_id = NULL,"
-        " vma_ok_ts = NULL, host_id = NULL, host_epoch = NULL,"
-        " last_error = CASE WHEN vm_state <> 'stopped' THEN %(ran)s ELSE %(placed)s END,"
-        " desired_state = CASE WHEN generation > acked_generation THEN desired_state ELSE 'stopped' END,"
-        " acked_generation = CASE WHEN desired_state = 'running' THEN acked_generation ELSE generation END"
+        f"UPDATE vm_runtimes SET {RELEASED}, phase = %(phase)s, host_id = NULL,"
+        " last_error = CASE WHEN vm_state <> 'stopped' THEN %(ran)s ELSE %(placed)s END"
         " WHERE host_id = %(host)s",
         {
             "host": host["host_id"],

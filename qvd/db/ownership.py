@@ -8,7 +8,7 @@ from collections.abc import Collection, Sequence
 from attrs import frozen
 from zope.interface import implementer
 
-from qvd.db.rows import VM_COLUMNS, VM_TABLES, vm_of
+from qvd.db.rows import RELEASED, VM_COLUMNS, VM_TABLES, vm_of
 from qvd.interfaces import IDatabase, IOwnership, ITransaction, Row
 from qvd.model.account import unix_name
 from qvd.model.errors import NotFound, OwnershipLost
@@ -121,16 +121,11 @@ class Ownership:
         )
 
     async def release(self, lease: Lease, vm_id: VMId, error: str | None) -> None:
-        # A start ordered while the VM was going down keeps its node and is taken up there; else the row is free,
-        # and nobody's wish outlives the run it was for.
+        # A start ordered while the VM was going down keeps its node and is taken up there; else the row is free.
         await self._guarded(
             vm_id,
-            "UPDATE vm_runtimes SET vm_state = 'stopped', phase = 'stopped', detail = '', since = now(),"
-            " vm_address = NULL, vm_vma_port = NULL, vm_x_port = NULL, vm_secret = NULL, current_di_id = NULL,"
-            " vma_ok_ts = NULL, host_epoch = NULL, last_error = coalesce(%(error)s, last_error),"
-            " host_id = CASE WHEN desired_state = 'running' AND generation > acked_generation THEN host_id END,"
-            " desired_state = CASE WHEN generation > acked_generation THEN desired_state ELSE 'stopped' END,"
-            " acked_generation = CASE WHEN desired_state = 'running' THEN acked_generation ELSE generation END"
+            f"UPDATE vm_runtimes SET {RELEASED}, phase = 'stopped', last_error = coalesce(%(error)s, last_error),"
+            " host_id = CASE WHEN desired_state = 'running' AND generation > acked_generation THEN host_id END"
             " WHERE vm_id = %(vm)s AND host_id = %(host)s AND host_epoch = %(epoch)s",
             {"vm": vm_id, "host": lease.host_id, "epoch": lease.epoch, "error": error},
         )

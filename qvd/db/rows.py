@@ -1,4 +1,4 @@
-"""Rows to values, where more than one store needs it."""
+"""Rows to values, and pieces of SQL, where more than one store needs them."""
 
 from __future__ import annotations
 
@@ -14,6 +14,17 @@ VM_COLUMNS = """
     r.vm_x_port, r.vm_secret, r.session_id::text, r.since
 """
 VM_TABLES = "vm_runtimes r JOIN vms v ON v.id = r.vm_id JOIN users u ON u.id = v.user_id"
+
+# A node's own row in host_runtimes, while nobody has declared it lost.
+MINE = "host_id = %(host)s AND epoch = %(epoch)s AND state <> 'lost'"
+# What the release of a VM sets, whoever releases it. An order newer than the one acknowledged stays; else the wish ends
+# with the run it was for: docs/decisions/0002. What the right sides read is the row as it was.
+RELEASED = """
+    vm_state = 'stopped', detail = '', since = now(), vm_address = NULL, vm_vma_port = NULL, vm_x_port = NULL,
+    vm_secret = NULL, current_di_id = NULL, vma_ok_ts = NULL, host_epoch = NULL,
+    desired_state = CASE WHEN generation > acked_generation THEN desired_state ELSE 'stopped' END,
+    acked_generation = CASE WHEN desired_state = 'running' THEN acked_generation ELSE generation END
+"""
 
 
 def guest_of(row: Row) -> Guest | None:

@@ -8,9 +8,10 @@ from collections.abc import Mapping
 from attrs import frozen
 from zope.interface import implementer
 
+from qvd.db.rows import MINE
 from qvd.interfaces import IDatabase, ISessions, ITransaction
 from qvd.model.errors import SessionLost, Unavailable
-from qvd.model.ids import HostId, SessionId
+from qvd.model.ids import Epoch, HostId, SessionId
 from qvd.model.records import SessionSpec
 
 TAKEN = "Another client has taken this virtual machine over"
@@ -29,9 +30,8 @@ class Sessions:
             await tx.fetch("SELECT 1 FROM vm_runtimes WHERE vm_id = %s FOR UPDATE", (spec.vm_id,))
             # A node that is lost must throw nobody out, and while its row is locked it cannot be declared lost.
             live = await tx.fetch_one(
-                "SELECT 1 FROM host_runtimes WHERE host_id = %s AND epoch = %s AND state <> 'lost'"
-                " AND lease_until > clock_timestamp() FOR SHARE",
-                (spec.lease.host_id, spec.lease.epoch),
+                f"SELECT 1 FROM host_runtimes WHERE {MINE} AND lease_until > clock_timestamp() FOR SHARE",
+                {"host": spec.lease.host_id, "epoch": spec.lease.epoch},
             )
             if live is None:
                 raise Unavailable("This node has lost its place in the farm", retry_after=5)
@@ -92,3 +92,18 @@ class Sessions:
             (host_id,),
         )
         return {SessionId(row["id"]): row["current"] for row in rows}
+
+
+async def end_sessions_of(tx: ITransaction, host_id: HostId, reason: str, before: Epoch | None = None) -> int:
+    """End the open sessions that a node served, all or those of the epochs C{before} one; return how many."""
+    ended = await tx.execute(
+        "UPDATE sessions SET state = 'disconnected', ended_at = now(), end_reason = %(reason)s"
+        " WHERE host_id = %(host)s AND ended_at IS NULL AND coalesce(host_epoch < %(before)s, true)",
+        {"host": host_id, "reason": reason, "before": before},
+    )
+    await tx.execute(
+        "UPDATE vm_runtimes r SET session_id = NULL FROM sessions s"
+        " WHERE r.session_id = s.id AND s.ended_at IS NOT NULL AND s.host_id = %s",
+        (host_id,),
+    )
+    return ended
