@@ -355,6 +355,9 @@ class IDeadline(Interface):
         @raise TransientError: it has not; the former deadline stands.
         """
 
+    async def release() -> None:
+        """This daemon ends, and starts no VM any more."""
+
 
 class ISessionKiller(Interface):
     """The L7R's side of the rule that the newest client wins."""

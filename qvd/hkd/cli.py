@@ -19,7 +19,7 @@ from twisted.internet.task import react
 
 from qvd.db.pool import Pool
 from qvd.db.vms import VMs
-from qvd.hkd.tap import database_parameters, read_settings, weights_of
+from qvd.hkd.configured import database_parameters, read_settings, weights_of
 from qvd.model.errors import DatabaseUnavailable, NotFound, QVDError, SettingsError
 from qvd.model.explanation import explain
 from qvd.model.ids import VMId

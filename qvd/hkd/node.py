@@ -66,8 +66,8 @@ class Node(Service):
         above: tuple[Part, ...],
         times: NodeTimes,
         check: Callable[[], Awaitable[None]],
-        ready: Callable[[], None],
-        failed: Callable[[], None],
+        ready: Callable[[], object],
+        failed: Callable[[], object],
     ) -> None:
         self._clock = clock
         self._below = below

@@ -43,7 +43,15 @@ OURS = {
     "qvd.demo": {"qvd.model", "qvd.db"},
 }
 # The composition roots, which import everything, and alone the reactor.
-ROOTS = {"qvd.hkd.tap", "qvd.agent.tap", "qvd.hkd.cli", "qvd.client.cli", "qvd.db.cli"}
+ROOTS = {
+    "qvd.hkd.composition",
+    "qvd.hkd.configured",
+    "qvd.hkd.tap",
+    "qvd.hkd.cli",
+    "qvd.agent.tap",
+    "qvd.client.cli",
+    "qvd.db.cli",
+}
 
 
 def module_of(path: Path) -> str:

@@ -1,0 +1,233 @@
+# -*- test-case-name: tests.integration.test_node -*-
+"""All objects of one node, wired together, over what its machine gives."""
+
+from __future__ import annotations
+
+import secrets
+from collections.abc import Callable
+from random import Random
+from typing import Any
+
+from attrs import frozen
+from twisted.internet.defer import Deferred
+from twisted.internet.interfaces import IOpenSSLContextFactory
+from twisted.internet.protocol import Factory
+from twisted.internet.threads import deferToThread
+from twisted.web.server import Site
+from zope.interface import implementer
+
+from qvd.admin.status import StatusSite
+from qvd.auth.local import Argon2Hasher, LocalAuthenticator
+from qvd.auth.token import TokenAuthenticator
+from qvd.db.administrators import Administrators
+from qvd.db.hosts import Hosts
+from qvd.db.migrate import check_compatible
+from qvd.db.notify import Bells
+from qvd.db.ownership import Ownership
+from qvd.db.pool import Pool
+from qvd.db.sessions import Sessions
+from qvd.db.users import Users
+from qvd.db.vms import VMs
+from qvd.hkd import configured
+from qvd.hkd.node import Node
+from qvd.hkd.runner import Ports
+from qvd.hkd.serving import Listener, Steps
+from qvd.hkd.tenure import TenureParts
+from qvd.interfaces import IDeadline, IDriver, IGuestDialer
+from qvd.l7r.connect import Connector
+from qvd.l7r.conversation import Conversation, Services
+from qvd.l7r.desktop import Desktops
+from qvd.l7r.gate import Authenticators
+from qvd.l7r.ledger import Ledger
+from qvd.l7r.nx import NXRoad
+from qvd.l7r.waiting import VMNews
+from qvd.model.records import Capacity
+from qvd.model.secret import Secret
+from qvd.model.settings import Settings
+from qvd.protocols.adapters.heads import HeadLimits, HeadServer
+from qvd.protocols.adapters.tls import TLSListenerFactory, listen_tls, make_server_context
+
+HASH_WORKERS = 2
+
+
+@frozen
+class Machine:
+    """What the machine gives to its node. A simulation gives something else.
+
+    @ivar deadline: sees to the end of the VMs whatever becomes of the daemon.
+    @ivar capacity: what there is for VMs just now.
+    @ivar ready: called once, when clients are served.
+    @ivar failed: called when the node cannot go on: its process must end.
+    """
+
+    reactor: Any
+    driver: IDriver
+    deadline: IDeadline
+    dialer: IGuestDialer
+    capacity: Callable[[], Capacity]
+    random: Random
+    ready: Callable[[], object]
+    failed: Callable[[], object]
+
+
+class ConversationFactory(Factory):
+    """A conversation for each client."""
+
+    noisy = False
+
+    def __init__(self, reactor: Any, services: Services, limits: HeadLimits) -> None:
+        self._reactor = reactor
+        self._services = services
+        self._limits = limits
+
+    def buildProtocol(self, addr: object) -> HeadServer:
+        return HeadServer(self._reactor, self._limits, lambda wire: Conversation(self._services, wire).run())
+
+
+class Composition:
+    """All objects of one node.
+
+    @ivar node: the service to start and stop.
+    """
+
+    def __init__(self, settings: Settings, machine: Machine) -> None:
+        self.settings = settings
+        self.machine = machine
+        reactor = machine.reactor
+        parameters = configured.database_parameters(settings)
+        self.pool = Pool(
+            reactor,
+            parameters,
+            size=settings.number("database.pool.size"),
+            deadline=settings.seconds("database.timeout"),
+            rng=machine.random,
+        )
+        self.bells = Bells(reactor, parameters, rng=machine.random)
+        self.sessions = Sessions(self.pool)
+        self.vms = VMs(self.pool, configured.weights_of(settings), machine.random.random)
+        self.users = Users(self.pool)
+        self.hasher = Argon2Hasher(reactor, workers=HASH_WORKERS)
+        self.ledger = Ledger(reactor, self.sessions)
+        self.context = make_server_context(settings.text("l7r.tls.cert"), settings.text("l7r.tls.key"))
+        self.news = VMNews(reactor, self.bells)
+        self.node = Node(
+            reactor,
+            below=(
+                Steps(lambda: None, lambda: Deferred.fromCoroutine(machine.deadline.release())),
+                self.pool,
+                Steps(self.bells.start, lambda: Deferred.fromCoroutine(self.bells.stop())),
+                Steps(self.hasher.start, self._stop_hasher),
+            ),
+            parts=self._tenure_parts(),
+            above=self._above(),
+            times=configured.node_times(settings),
+            check=lambda: check_compatible(self.pool),
+            ready=machine.ready,
+            failed=machine.failed,
+        )
+        self.services = self._services()
+        self.clients = TLSListenerFactory(
+            self.context,
+            ConversationFactory(reactor, self.services, configured.head_limits(settings)),
+            configured.tls_limits(settings),
+        )
+
+    def _stop_hasher(self) -> Any:
+        self.hasher.stop()
+        return deferToThread(self.hasher.join)
+
+    def _tenure_parts(self) -> TenureParts:
+        settings, machine = self.settings, self.machine
+        return TenureParts(
+            clock=machine.reactor,
+            node=configured.node_name(settings),
+            hosts=Hosts(self.pool),
+            vms=self.vms,
+            deadline=machine.deadline,
+            sessions=self.sessions,
+            killer=self.ledger,
+            bells=self.bells,
+            ports=Ports(
+                clock=machine.reactor,
+                driver=machine.driver,
+                ownership=Ownership(self.pool),
+                dialer=machine.dialer,
+                deadlines=configured.deadlines_of(settings),
+                watch=configured.watch_times(settings),
+                forget=lambda _: None,
+                seen=lambda _: None,
+            ),
+            times=configured.lease_times(settings),
+            cluster=configured.cluster_times(settings),
+            look_seconds=settings.seconds("hkd.reconcile"),
+            capacity=machine.capacity,
+            new_secret=lambda: Secret(secrets.token_urlsafe(32)),
+        )
+
+    def _services(self) -> Services:
+        settings = self.settings
+        desktops = Desktops(
+            clock=self.machine.reactor,
+            vms=self.vms,
+            sessions=self.sessions,
+            dialer=self.machine.dialer,
+            news=self.news,
+            times=configured.desktop_times(settings),
+        )
+        return Services(
+            status=self.node,
+            authenticators=Authenticators(
+                users=self.users,
+                password=LocalAuthenticator(self.users, self.hasher),
+                token=TokenAuthenticator(self.users),
+                separators=settings.text("l7r.auth.separators"),
+                default_tenant=settings.text("l7r.auth.tenant"),
+            ),
+            desktops=desktops,
+            connector=Connector(
+                status=self.node,
+                sessions=self.sessions,
+                desktops=desktops,
+                ledger=self.ledger,
+                road=NXRoad(self.machine.reactor),
+                node_address=settings.text("node.address"),
+            ),
+        )
+
+    def _above(self) -> tuple[Any, ...]:
+        parts: list[Any] = [
+            Steps(lambda: None, self.news.stop),
+            Steps(lambda: None, lambda: Deferred.fromCoroutine(self._end_sessions())),
+            Listener(self._listen_l7r, "clients are served"),
+        ]
+        if self.settings.number("admin.port"):
+            parts.append(Listener(self._listen_admin, "the administration port is open"))
+        return tuple(parts)
+
+    async def _end_sessions(self) -> None:
+        self.ledger.close_all("The node is being stopped")
+        self.clients.close_all()
+        await self.ledger.settled(self.settings.seconds("hkd.stop.timeout") / 3)
+
+    def _listen_l7r(self) -> Any:
+        settings = self.settings
+        return listen_tls(self.machine.reactor, settings.text("l7r.address"), settings.number("l7r.port"), self.clients)
+
+    def _listen_admin(self) -> Any:
+        site: Any = Site(  # type: ignore[no-untyped-call]
+            StatusSite(self.node, Administrators(self.pool), self.hasher).router.resource(),
+            parsePOSTFormSubmission=False,
+        )
+        port, address = self.settings.number("admin.port"), self.settings.text("admin.address")
+        return self.machine.reactor.listenSSL(port, site, ContextHolder(self.context), interface=address)
+
+
+@implementer(IOpenSSLContextFactory)
+class ContextHolder:
+    """A TLS context as Twisted's own listener wants it."""
+
+    def __init__(self, context: Any) -> None:
+        self._context = context
+
+    def getContext(self) -> Any:
+        return self._context

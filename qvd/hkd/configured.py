@@ -1,0 +1,153 @@
+# -*- test-case-name: tests.unit.test_hkd_configured -*-
+"""What the settings of a node mean to its parts: pure translations, one for each part."""
+
+from __future__ import annotations
+
+import tomllib
+from pathlib import Path
+
+from qvd.hkd.cluster import ClusterTimes
+from qvd.hkd.heartbeat import LeaseTimes
+from qvd.hkd.hypervisor.guestpython import host_python
+from qvd.hkd.hypervisor.sandbox import SandboxLayout
+from qvd.hkd.node import NodeTimes
+from qvd.hkd.runner import Deadlines
+from qvd.hkd.tenure import NodeName
+from qvd.hkd.watch import WatchTimes
+from qvd.hkd.watchdog import LEASE
+from qvd.l7r.desktop import DesktopTimes
+from qvd.model.errors import SettingsError
+from qvd.model.placement import Weights
+from qvd.model.settings import Settings
+from qvd.model.settings_node import parse_node
+from qvd.protocols.adapters.heads import HeadLimits
+from qvd.protocols.adapters.tls import TLSLimits
+
+BOOT_PING_SECONDS = 0.1
+
+
+def read_settings(path: Path) -> Settings:
+    """@raise SettingsError: it cannot be read, or says something wrong."""
+    try:
+        document = tomllib.loads(path.read_text("utf-8"))
+    except OSError as error:
+        raise SettingsError(f"{path}: {error.strerror}") from None
+    except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
+        raise SettingsError(f"{path}: {error}") from None
+    return parse_node(document, str(path))
+
+
+def database_parameters(settings: Settings) -> dict[str, object]:
+    """What libpq needs to know."""
+    parameters: dict[str, object] = {
+        "host": settings.text("database.host"),
+        "port": settings.number("database.port"),
+        "dbname": settings.text("database.name"),
+        "user": settings.text("database.user"),
+    }
+    password = settings.secret("database.password").reveal()
+    if password:
+        parameters["password"] = password
+    return parameters
+
+
+def run_folder(settings: Settings) -> Path:
+    """Absolute: programs that we start work in another folder."""
+    return Path(settings.text("path.run")).absolute()
+
+
+def sandbox_layout(settings: Settings) -> SandboxLayout:
+    """Where the sandbox driver keeps what."""
+    program = settings.text("vm.sandbox.x_session")
+    run = run_folder(settings)
+    return SandboxLayout(
+        run=run,
+        images=Path(settings.text("path.storage.images")),
+        homes=Path(settings.text("path.storage.homes")),
+        overlays=Path(settings.text("path.storage.overlays")),
+        uid_base=settings.number("vm.sandbox.uid_base"),
+        host_files=settings.flag("vm.sandbox.host_files"),
+        x_session=Path(program) if program else None,
+        python=host_python(),
+        lease=run / LEASE,
+    )
+
+
+def weights_of(settings: Settings) -> Weights:
+    """What counts in a placement."""
+    names = ("ram", "cpu", "random")
+    return Weights(*(settings.get(f"l7r.loadbalancer.plugin.default.weight.{name}", float) for name in names))
+
+
+def node_name(settings: Settings) -> NodeName:
+    """How the node is registered."""
+    return NodeName(settings.text("nodename"), settings.text("node.address"))
+
+
+def deadlines_of(settings: Settings) -> Deadlines:
+    """Of the steps of a VM's life."""
+    return Deadlines(
+        start=settings.seconds("hkd.timeout.start"),
+        shutdown=settings.seconds("hkd.timeout.shutdown"),
+        kill=settings.seconds("hkd.timeout.kill"),
+    )
+
+
+def node_times(settings: Settings) -> NodeTimes:
+    """Of an orderly stop."""
+    stop_vms = settings.flag("hkd.stop.vms")
+    ending = deadlines_of(settings).end if stop_vms else 0.0
+    return NodeTimes(settings.seconds("hkd.stop.timeout") + ending, stop_vms)
+
+
+def lease_times(settings: Settings) -> LeaseTimes:
+    """Of this node's own lease."""
+    return LeaseTimes(settings.seconds("hkd.lease"), settings.seconds("hkd.heartbeat"))
+
+
+def cluster_times(settings: Settings) -> ClusterTimes:
+    """Of the look after other nodes."""
+    return ClusterTimes(
+        interval=settings.seconds("hkd.cluster.interval"),
+        margin=settings.seconds("hkd.cluster.margin"),
+        lease=settings.seconds("hkd.lease"),
+    )
+
+
+def watch_times(settings: Settings) -> WatchTimes:
+    """Of the pings of guests."""
+    return WatchTimes(
+        boot=BOOT_PING_SECONDS,
+        interval=settings.seconds("hkd.watch.interval"),
+        failures=settings.number("hkd.watch.failures"),
+    )
+
+
+def desktop_times(settings: Settings) -> DesktopTimes:
+    """Of the steps of a connection."""
+    return DesktopTimes(
+        start=settings.seconds("hkd.timeout.start"),
+        stop=deadlines_of(settings).end,
+        x_start=settings.seconds("l7r.timeout.x_start"),
+        provisioning=settings.seconds("l7r.timeout.provisioning"),
+        takeover=settings.seconds("l7r.timeout.takeover"),
+    )
+
+
+def head_limits(settings: Settings) -> HeadLimits:
+    """Of a client's requests."""
+    return HeadLimits(
+        head_bytes=settings.number("l7r.limit.head"),
+        head_seconds=settings.seconds("l7r.timeout.head"),
+        first_seconds=settings.seconds("l7r.timeout.first"),
+        idle_seconds=settings.seconds("l7r.timeout.idle"),
+    )
+
+
+def tls_limits(settings: Settings) -> TLSLimits:
+    """Of clients' connections."""
+    return TLSLimits(
+        handshake_seconds=settings.seconds("l7r.timeout.handshake"),
+        connections=settings.number("l7r.limit.connections"),
+        connections_per_address=settings.number("l7r.limit.connections_per_address"),
+    )

@@ -1,0 +1,59 @@
+"""What the settings mean to the node's parts."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from qvd.hkd import configured
+from qvd.model.errors import SettingsError
+from qvd.model.settings import Settings
+from qvd.model.settings_node import parse_node
+
+NEEDED = {"nodename": "n1", "l7r.tls.cert": "c.pem", "l7r.tls.key": "k.pem"}
+
+
+def settings(**changes: Any) -> Settings:
+    return parse_node({**NEEDED, **changes}, "node.conf")
+
+
+def test_an_empty_password_is_not_sent() -> None:
+    assert "password" not in configured.database_parameters(settings())
+    assert configured.database_parameters(settings(**{"database.password": "x"}))["password"] == "x"
+
+
+def test_clients_are_promised_the_limits_of_the_node() -> None:
+    given = settings(**{"hkd.timeout.start": 77.0, "hkd.timeout.shutdown": 3.0})
+    times, deadlines = configured.desktop_times(given), configured.deadlines_of(given)
+    assert times.start == deadlines.start == 77.0
+    assert times.stop == deadlines.end
+
+
+def test_a_stop_with_vms_has_time_for_their_end() -> None:
+    without, with_vms = configured.node_times(settings()), configured.node_times(settings(**{"hkd.stop.vms": True}))
+    assert with_vms.stop == without.stop + configured.deadlines_of(settings()).end
+
+
+def test_the_run_folder_is_absolute() -> None:
+    assert configured.run_folder(settings(**{"path.run": "run"})) == Path.cwd() / "run"
+
+
+def test_no_session_program_is_none() -> None:
+    assert configured.sandbox_layout(settings()).x_session is None
+    assert configured.sandbox_layout(settings(**{"vm.sandbox.x_session": "/bin/x"})).x_session == Path("/bin/x")
+
+
+@pytest.mark.parametrize(
+    ("text", "complaint"),
+    [(None, "No such file or directory"), ("nodename =", "Invalid value"), ("a = 1", "unknown key")],
+)
+def test_settings_that_cannot_be_read_name_the_file(tmp_path: Path, text: str | None, complaint: str) -> None:
+    path = tmp_path / "node.conf"
+    if text is not None:
+        path.write_text(text)
+    with pytest.raises(SettingsError) as caught:
+        configured.read_settings(path)
+    assert caught.value.text.startswith(f"{path}: ")
+    assert complaint in caught.value.text
