@@ -311,9 +311,10 @@ class IOwnership(Interface):
 class IHosts(Interface):
     """This node's own row and lease, and what it may do to the rows of nodes that are silent."""
 
-    async def register(name: str, address: str, lease_seconds: float) -> Lease:
+    async def register(name: str, address: str, lease_seconds: float, hypervisor: str | None = None) -> Lease:
         """Take a new epoch. Sessions and VM rows of older epochs are left for recovery to judge.
 
+        @param hypervisor: name of the node's driver, for placements that need a certain one.
         @raise NotFound: no such host.
         """
 

@@ -25,12 +25,14 @@ class Hosts:
 
     db: IDatabase
 
-    async def register(self, name: str, address: str, lease_seconds: float) -> Lease:
+    async def register(self, name: str, address: str, lease_seconds: float, hypervisor: str | None = None) -> Lease:
         row = await self.db.fetch_one(
             "UPDATE host_runtimes r SET epoch = epoch + 1, state = 'starting', ok_ts = now(), pid = %(pid)s,"
+            # Also for a node that does not say: what an earlier one said is not true of it.
+            " hypervisor = %(hypervisor)s,"
             " lease_until = now() + %(seconds)s * interval '1 second'"
             " FROM hosts h WHERE h.id = r.host_id AND h.name = %(name)s RETURNING r.host_id, r.epoch",
-            {"name": name, "pid": os.getpid(), "seconds": lease_seconds},
+            {"name": name, "pid": os.getpid(), "seconds": lease_seconds, "hypervisor": hypervisor},
         )
         if row is None:
             raise NotFound(f"No host is called {name!r} in the database: register it, or mend nodename in node.conf")
@@ -40,7 +42,8 @@ class Hosts:
         row = await self.db.fetch_one(
             "UPDATE host_runtimes SET ok_ts = now(), lease_until = now() + %(seconds)s * interval '1 second',"
             # One that is over is not renewed, whoever has noticed: a node that was stopped meanwhile begins anew.
-            " usable_ram = %(memory)s, usable_cpu = %(cpus)s, available_ram = %(available)s, idle_cpu = %(idle)s"
+            " usable_ram = %(memory)s, usable_cpu = %(cpus)s, available_ram = %(available)s, idle_cpu = %(idle)s,"
+            " cpu_pressure = %(cpu_pressure)s, memory_pressure = %(memory_pressure)s"
             f" WHERE {MINE} AND lease_until > now()"
             " RETURNING state, blocked",
             {
@@ -51,6 +54,8 @@ class Hosts:
                 "cpus": capacity.cpus,
                 "available": capacity.available,
                 "idle": capacity.idle,
+                "cpu_pressure": capacity.cpu_pressure,
+                "memory_pressure": capacity.memory_pressure,
             },
         )
         if row is None:

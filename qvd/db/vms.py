@@ -10,7 +10,9 @@ from attrs import frozen
 from zope.interface import implementer
 
 from qvd.db.rows import VM_COLUMNS, VM_TABLES, vm_of
+from qvd.db.wishes import looked_at, wanted_for
 from qvd.interfaces import IDatabase, ITransaction, IVMs, Row
+from qvd.model.affinity import WrongRule
 from qvd.model.errors import NotFound, Unavailable
 from qvd.model.ids import HostId, UserId, VMId
 from qvd.model.placement import Candidate, Decision, Weights, decide
@@ -20,10 +22,9 @@ from qvd.model.vm import VMState
 CANDIDATES = """
     SELECT h.host_id, hosts.name, h.state, h.blocked, coalesce(h.lease_until > now(), false) AS alive,
         h.usable_ram AS usable, h.usable_ram - coalesce(reserved.memory, 0) AS free, h.available_ram AS available,
-        h.usable_cpu AS cores, h.idle_cpu AS idle
+        h.usable_cpu AS cores, h.idle_cpu AS idle, h.hypervisor, h.cpu_pressure, h.memory_pressure
     FROM host_runtimes h JOIN hosts ON hosts.id = h.host_id LEFT JOIN (
-        SELECT r.host_id, sum(o.memory)::bigint AS memory FROM vm_runtimes r JOIN vms v ON v.id = r.vm_id
-        JOIN osfs o ON o.id = v.osf_id WHERE r.host_id IS NOT NULL GROUP BY r.host_id
+        SELECT host_id, sum(reserved_ram)::bigint AS memory FROM vm_runtimes WHERE host_id IS NOT NULL GROUP BY host_id
     ) reserved USING (host_id) ORDER BY hosts.name
 """
 GOING_DOWN = (VMState.STOPPING, VMState.ZOMBIE)
@@ -154,10 +155,14 @@ async def place(tx: ITransaction, vm_id: VMId, weights: Weights, chance: Callabl
     The nodes' rows are locked first: what is read then has all that earlier placements reserved in it, so two at the
     same moment never overbook a node.
     """
-    await tx.fetch("SELECT host_id FROM host_runtimes ORDER BY host_id FOR UPDATE")
-    nodes = [candidate_of(row) for row in await tx.fetch(CANDIDATES)]
-    wanted = await tx.fetch_one("SELECT o.memory FROM vms v JOIN osfs o ON o.id = v.osf_id WHERE v.id = %s", (vm_id,))
-    decision = decide(nodes, wanted["memory"] if wanted else 0, weights, chance)
+    try:
+        wanted = await wanted_for(tx, vm_id)
+    except WrongRule as error:
+        decision = Decision(None, None, (), problem=error.text)
+    else:
+        await tx.fetch("SELECT host_id FROM host_runtimes ORDER BY host_id FOR UPDATE")
+        nodes = [candidate_of(row) for row in await tx.fetch(CANDIDATES)]
+        decision = decide(await looked_at(tx, vm_id, wanted, nodes), wanted, weights, chance)
     document = json.dumps(decision.document())
     if decision.host_id is None:
         await tx.execute(

@@ -75,7 +75,7 @@ def sandbox_layout(settings: Settings) -> SandboxLayout:
 
 def weights_of(settings: Settings) -> Weights:
     """What counts in a placement."""
-    names = ("ram", "cpu", "random")
+    names = ("ram", "cpu", "random", "prefer")
     return Weights(*(settings.get(f"l7r.loadbalancer.plugin.default.weight.{name}", float) for name in names))
 
 

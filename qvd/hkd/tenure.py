@@ -71,7 +71,9 @@ class Tenure:
         """
         parts = self._parts
         sent_at = parts.clock.seconds()
-        self._lease = await parts.hosts.register(parts.node.name, parts.node.address, parts.times.lease)
+        self._lease = await parts.hosts.register(
+            parts.node.name, parts.node.address, parts.times.lease, parts.ports.driver.name
+        )
         # Before anything is taken over: what runs, runs on this lease from now on.
         parts.deadline.extend(self._lease, parts.times.deadline(sent_at))
         ports = evolve(parts.ports, permit=lambda: self.status.lease())

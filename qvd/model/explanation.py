@@ -3,7 +3,7 @@
 
 from __future__ import annotations
 
-from qvd.model.placement import describe
+from qvd.model.placement_words import describe
 from qvd.model.records import Explanation
 from qvd.model.vm import VMState
 

@@ -202,12 +202,16 @@ class Capacity:
     @ivar cpus: cores.
     @ivar available: bytes that are free just now, whoever uses the rest.
     @ivar idle: cores that have had nothing to do of late.
+    @ivar cpu_pressure: per cent of the last 10 s in which some work waited for a processor; L{None}: unknown.
+    @ivar memory_pressure: per cent of the last 10 s in which all work waited for memory; L{None}: unknown.
     """
 
     memory: int
     cpus: float
     available: int
     idle: float
+    cpu_pressure: float | None = None
+    memory_pressure: float | None = None
 
 
 @frozen

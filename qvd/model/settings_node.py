@@ -49,6 +49,13 @@ NODE_KEYS: tuple[Key, ...] = (
     Key("l7r.loadbalancer.plugin.default.weight.ram", float, 1.0, "what free memory counts in a placement", minimum=0),
     Key("l7r.loadbalancer.plugin.default.weight.cpu", float, 1.0, "what idle processors count", minimum=0),
     Key("l7r.loadbalancer.plugin.default.weight.random", float, 1.0, "what chance counts", minimum=0),
+    Key(
+        "l7r.loadbalancer.plugin.default.weight.prefer",
+        float,
+        1.0,
+        "what preferred properties (qvd.placement.prefer) count",
+        minimum=0,
+    ),
     Key("admin.port", int, 0, "port of the administration API; 0 is off", minimum=0),
     Key("admin.address", str, "127.0.0.1", "its address"),
     Key("hkd.lease", float, 30.0, "a lease not renewed this long is over, seconds", minimum=3),

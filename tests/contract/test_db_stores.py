@@ -13,7 +13,7 @@ from twisted.internet.defer import gatherResults
 from qvd.db.users import MOST_TOKENS
 from qvd.model.errors import NotFound, OwnershipLost, SessionLost, Unavailable
 from qvd.model.ids import Epoch, VMId
-from qvd.model.placement import describe
+from qvd.model.placement_words import describe
 from qvd.model.records import Capacity, Change, Desired, Guest, HostState, Lease, TokenTerms, User
 from qvd.model.secret import Secret
 from qvd.model.vm import VMState

@@ -31,17 +31,19 @@ class FakeHosts:
         self.epoch = Epoch(0)
         self.state = HostState.STOPPED
         self.blocked = False
+        self.hypervisor: str | None = None
         self.stale = 0
         self.states: list[HostState] = []
         self.server = "first run"
         self.time: Callable[[], float] = lambda: 0.0
         self.overdue: list[LostNode] = []
 
-    async def register(self, name: str, address: str, lease_seconds: float) -> Lease:
+    async def register(self, name: str, address: str, lease_seconds: float, hypervisor: str | None = None) -> Lease:
         await self.conduct.before("register", name, address, lease_seconds)
         if name != self.name:
             raise NotFound(f"No host is called {name!r}")
         self.epoch = Epoch(self.epoch + 1)
+        self.hypervisor = hypervisor
         self._become(HostState.STARTING)
         await self.conduct.after("register")
         return Lease(self.host_id, self.epoch)

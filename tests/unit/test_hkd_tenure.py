@@ -97,6 +97,10 @@ class BeginTests(TenureCase):
         self.result(beginning)
         assert self.conduct.names("renew", "save", "pending", "unended")[:1] == ["renew"]
 
+    def test_the_driver_is_published(self) -> None:
+        self.result(self.tenure.begin())
+        assert self.hosts.hypervisor == self.world.driver.name != ""
+
     def test_the_watchdog_knows_of_the_lease_before_anything_is_taken_over(self) -> None:
         self.clock.advance(1000)
         held = self.conduct.hold("register", after=True)

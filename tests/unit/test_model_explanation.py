@@ -8,7 +8,7 @@ from attrs import evolve
 
 from qvd.model.explanation import explain
 from qvd.model.ids import Generation, HostId, SessionId
-from qvd.model.placement import Weights, decide
+from qvd.model.placement import Wanted, Weights, decide
 from qvd.model.records import Desired, Explanation
 from qvd.model.vm import VMState
 from tests.fakes.ownership import vm_row
@@ -16,7 +16,7 @@ from tests.unit.test_model_placement import GOOD
 
 SINCE = datetime(2026, 11, 24, 8, 55, tzinfo=UTC)
 STOPPED = evolve(vm_row(4), name="desktop", login="alice", since=SINCE)
-PLACED = decide([GOOD], 1 << 29, Weights(), lambda: 0.0).document()
+PLACED = decide([GOOD], Wanted(1 << 29), Weights(), lambda: 0.0).document()
 
 
 def test_one_that_was_never_started() -> None:
