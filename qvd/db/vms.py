@@ -15,7 +15,7 @@ from qvd.interfaces import IDatabase, ITransaction, IVMs, Row
 from qvd.model.affinity import WrongRule
 from qvd.model.errors import NotFound, Unavailable
 from qvd.model.ids import HostId, UserId, VMId
-from qvd.model.placement import Candidate, Decision, Weights, decide
+from qvd.model.placement import Candidate, Decision, Wanted, Weights, decide
 from qvd.model.records import VM, Desired, Explanation, VMSummary
 from qvd.model.vm import VMState
 
@@ -152,17 +152,19 @@ async def withdraw(tx: ITransaction, vm_id: VMId, error: str | None) -> None:
 async def place(tx: ITransaction, vm_id: VMId, weights: Weights, chance: Callable[[], float]) -> Decision:
     """Choose a node for a stopped VM, bind it there and order its start. The decision is stored, a refusal too.
 
-    The nodes' rows are locked first: what is read then has all that earlier placements reserved in it, so two at the
-    same moment never overbook a node.
+    A node that takes it is chosen with the nodes' rows locked: what is read then has all that earlier placements
+    reserved in it, so two at the same moment never overbook a node. A refusal changes no node: it needs no lock, and
+    so a crowd before a full farm keeps neither each other waiting nor the nodes' renewals.
     """
     try:
         wanted = await wanted_for(tx, vm_id)
     except WrongRule as error:
         decision = Decision(None, None, (), problem=error.text)
     else:
-        await tx.fetch("SELECT host_id FROM host_runtimes ORDER BY host_id FOR UPDATE")
-        nodes = [candidate_of(row) for row in await tx.fetch(CANDIDATES)]
-        decision = decide(await looked_at(tx, vm_id, wanted, nodes), wanted, weights, chance)
+        decision = decide(await nodes_for(tx, vm_id, wanted), wanted, weights, chance)
+        if decision.host_id is not None:
+            await tx.fetch("SELECT host_id FROM host_runtimes ORDER BY host_id FOR UPDATE")
+            decision = decide(await nodes_for(tx, vm_id, wanted), wanted, weights, chance)
     document = json.dumps(decision.document())
     if decision.host_id is None:
         await tx.execute(
@@ -176,6 +178,11 @@ async def place(tx: ITransaction, vm_id: VMId, weights: Weights, chance: Callabl
             (decision.host_id, document, vm_id),
         )
     return decision
+
+
+async def nodes_for(tx: ITransaction, vm_id: VMId, wanted: Wanted) -> Sequence[Candidate]:
+    """All nodes, as they are now."""
+    return await looked_at(tx, vm_id, wanted, [candidate_of(row) for row in await tx.fetch(CANDIDATES)])
 
 
 def candidate_of(row: Row) -> Candidate:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import AsyncIterator
+from contextlib import closing
 from importlib.resources import files
 from pathlib import Path
 from typing import Any
@@ -22,6 +23,7 @@ from qvd.model.placement import Weights
 from qvd.model.placement_words import describe
 from qvd.model.records import Capacity, HostState, Lease
 from tests.contract.stores import GIB, World
+from tests.fakes.asynchronous import until
 from tests.fakes.postgres import RealPostgres
 
 
@@ -222,6 +224,33 @@ class TestCompany:
 
         assert sum(await gatherResults([later(start(vm_id)) for vm_id in vms])) == 2
         assert len({row["host_id"] for row in world.ask("SELECT host_id FROM vm_runtimes WHERE host_id > 0")}) == 2
+
+
+class TestLocks:
+    @pytest_twisted.ensureDeferred
+    async def test_a_refusal_waits_for_no_node(self, world: World, database: str) -> None:
+        await node(world, "node1", memory=GIB // 2)
+        with closing(psycopg2.connect(database)) as busy, busy, busy.cursor() as cursor:
+            cursor.execute("SELECT 1 FROM host_runtimes FOR UPDATE")
+            with pytest.raises(Unavailable, match="node1 has 512 MiB free"):
+                await world.vms.order_start(world.vm_id, "test")
+
+    @pytest_twisted.ensureDeferred
+    async def test_what_looked_free_is_looked_at_again_under_the_locks(self, world: World, database: str) -> None:
+        lease = await node(world, "node1", memory=GIB)
+        faster = world.new_vm("faster")
+        waiting = (
+            "SELECT 1 FROM pg_stat_activity WHERE datname = current_database() AND wait_event_type = 'Lock'"
+            " AND query LIKE '%%FROM host_runtimes%%FOR UPDATE'"
+        )
+        with closing(psycopg2.connect(database)) as busy, busy, busy.cursor() as cursor:
+            cursor.execute("SELECT 1 FROM host_runtimes FOR UPDATE")
+            ordering = later(world.vms.order_start(world.vm_id, "test"))
+            await until(lambda: world.ask(waiting))
+            cursor.execute("UPDATE vm_runtimes SET host_id = %s WHERE vm_id = %s", (lease.host_id, faster))
+        with pytest.raises(Unavailable, match="node1 has 0 MiB free"):
+            await ordering
+        assert world.row()["host_id"] is None
 
 
 class TestReservations:
