@@ -1,8 +1,9 @@
 # -*- test-case-name: tests.unit.test_hkd_cli,tests.integration.test_node -*-
 """
-C{qvd-node}: questions about a node's farm, for whoever administers it. The daemon itself is C{twistd qvd-node}.
+C{qvd-node}: questions about a node's farm and orders to it, for whoever administers it. The daemon itself is C{twistd
+qvd-node}; the commands are the modules of C{qvd.hkd.console}.
 
-Exit status: 0 answered; 1 there is no such thing; 2 wrong usage or settings; 3 the database cannot be reached.
+Exit status: 0 done; 1 refused, or there is no such thing; 2 wrong usage or settings; 3 the database cannot be reached.
 """
 
 from __future__ import annotations
@@ -11,48 +12,26 @@ import argparse
 import sys
 from collections.abc import Sequence
 from pathlib import Path
-from random import Random
 from typing import Any
 
 from twisted.internet.defer import Deferred
 from twisted.internet.task import react
 
-from qvd.db.pool import Pool
-from qvd.db.vms import VMs
-from qvd.hkd.configured import database_parameters, read_settings, weights_of
-from qvd.model.errors import DatabaseUnavailable, NotFound, QVDError, SettingsError
-from qvd.model.explanation import explain
-from qvd.model.ids import VMId
-from qvd.model.settings import Settings
+from qvd.hkd.configured import read_settings
+from qvd.hkd.console import explain
+from qvd.hkd.console.farm import Farm
+from qvd.model.errors import DatabaseUnavailable, QVDError, SettingsError
 
 ANSWERED, ABSENT, USAGE, UNREACHABLE = 0, 1, 2, 3
 
 
 def arguments() -> argparse.ArgumentParser:
     """The command line."""
-    parser = argparse.ArgumentParser(prog="qvd-node", description="Asks about the farm that a node belongs to.")
+    parser = argparse.ArgumentParser(prog="qvd-node", description="Administers the farm that a node belongs to.")
     parser.add_argument("--config", type=Path, default=Path("/etc/qvd/node.conf"), help="settings (%(default)s)")
     commands = parser.add_subparsers(dest="command", required=True)
-    asked = commands.add_parser("explain", help="why a VM is in its state, and on its node or on none")
-    asked.add_argument("vm", type=int, metavar="VM", help="number of the VM")
+    explain.add_to(commands)
     return parser
-
-
-async def tell(reactor: Any, settings: Settings, vm_id: VMId) -> None:
-    """Print the answer.
-
-    @raise QVDError: there is none.
-    """
-    deadline = settings.seconds("database.timeout")
-    pool = Pool(reactor, database_parameters(settings), 1, deadline, Random(), "qvd-node explain")
-    try:
-        await pool.start()
-        known = await VMs(pool, weights_of(settings), Random().random).explain(vm_id)
-    finally:
-        await pool.stop()
-    if known is None:
-        raise NotFound(f"There is no VM {vm_id}")
-    print("\n".join(explain(known)))
 
 
 def status_of(error: QVDError) -> int:
@@ -72,7 +51,7 @@ def main(argv: Sequence[str] | None = None) -> int:
 
     async def run(reactor: Any) -> None:
         try:
-            await tell(reactor, settings, VMId(options.vm))
+            print(await options.run(Farm(reactor, settings, options.command), options))
         except QVDError as error:
             errors.append(error)
 
