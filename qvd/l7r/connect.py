@@ -147,9 +147,8 @@ class Attempt:
             await desktops.until_released(vm_id, older, self._progress)
         self._progress(f"Session acquired for VM_ID: {vm_id}")
         cause = f"user {self._user.login} from {self._wire.peer}"
-        guest = await desktops.until_running(vm_id, cause, self._progress)
         slave_key = new_slave_key()
-        await desktops.until_listening(vm_id, guest, self._session_parameters(slave_key), self._progress)
+        guest = await desktops.until_ready(vm_id, cause, self._session_parameters(slave_key), self._progress)
         self._progress(f"Connecting X session for VM_ID: {vm_id}")
         leg = await self._connector.road.dial(guest)
         try:

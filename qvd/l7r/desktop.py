@@ -6,12 +6,15 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping
 
 from attrs import frozen
+from twisted.internet.defer import CancelledError, Deferred
 from twisted.internet.interfaces import IReactorTime
 from twisted.internet.task import deferLater
+from twisted.logger import Logger
+from twisted.python.failure import Failure
 
 from qvd.interfaces import IGuest, IGuestDialer, ISessions, IVMs
 from qvd.l7r.waiting import VMNews, Watch
-from qvd.model.errors import DeadlineExceeded, GuestError, NotFound, Unavailable
+from qvd.model.errors import DatabaseUnavailable, DeadlineExceeded, GuestError, NotFound, QVDError, Unavailable
 from qvd.model.host import LOST_PHASE
 from qvd.model.ids import SessionId, VMId
 from qvd.model.records import VM, Desired, Guest
@@ -105,6 +108,8 @@ class Patience:
 class Desktops:
     """The steps, over the ports they need."""
 
+    log = Logger()
+
     clock: IReactorTime
     vms: IVMs
     sessions: ISessions
@@ -122,6 +127,62 @@ class Desktops:
                 ticker.tell(f"Aborting contending session for VM_ID: {vm_id}")
                 await news.wait(min(LOOK, self.times.takeover))
 
+    async def until_ready(self, vm_id: VMId, cause: str, parameters: Mapping[str, str], progress: Progress) -> Guest:
+        """L{until_running}, then L{until_listening}; and once more, in what is left of the time for the first, whenever
+        the VM's node is lost meanwhile: nobody waits for a dead guest.
+
+        @raise QVDError: as both do.
+        """
+        ticker = Ticker(self.clock, progress)
+        until = self.clock.seconds() + self.times.start
+        with self.news.watch(vm_id) as news:
+            while True:
+                guest = await self._until_running(vm_id, cause, ticker, news, until)
+                if await self._comes_up(vm_id, guest, parameters, progress, news):
+                    return guest
+                ticker.tell(f"The node of VM {vm_id} is lost")
+
+    async def _comes_up(
+        self, vm_id: VMId, guest: Guest, parameters: Mapping[str, str], progress: Progress, news: Watch
+    ) -> bool:
+        """L{until_listening}. @return: L{False}: the VM was taken from its node meanwhile."""
+        coming = Deferred.fromCoroutine(self.until_listening(vm_id, guest, parameters, progress))
+        leaving = Deferred.fromCoroutine(self._until_left(vm_id, guest, news))
+        left: list[None] = []
+
+        def give_up(_: None) -> None:
+            left.append(None)
+            coming.cancel()
+
+        leaving.addCallback(give_up)
+        leaving.addErrback(self._stopped_looking)
+        try:
+            await coming
+        except (CancelledError, QVDError):
+            if not left:
+                raise
+            return False
+        finally:
+            leaving.cancel()
+        return True
+
+    def _stopped_looking(self, failure: Failure) -> None:
+        if not isinstance(failure.value, CancelledError):
+            self.log.failure("the VM of a connection is not looked after any more", failure)
+
+    async def _until_left(self, vm_id: VMId, guest: Guest, news: Watch) -> None:
+        """Return when the row says that this guest is not the VM any more: its node is lost, or another has it."""
+        while True:
+            await news.wait(LOOK)
+            try:
+                vm = await self.vms.get(vm_id)
+            except DatabaseUnavailable:
+                continue
+            if vm is None or (vm.host_id is None and vm.phase == LOST_PHASE):
+                return
+            if vm.guest not in (None, guest):
+                return
+
     async def until_running(self, vm_id: VMId, cause: str, progress: Progress) -> Guest:
         """Order the start where needed, and wait for it.
 
@@ -129,10 +190,10 @@ class Desktops:
         @raise DeadlineExceeded: it took too long.
         """
         with self.news.watch(vm_id) as news:
-            return await self._until_running(vm_id, cause, Ticker(self.clock, progress), news)
+            until = self.clock.seconds() + self.times.start
+            return await self._until_running(vm_id, cause, Ticker(self.clock, progress), news, until)
 
-    async def _until_running(self, vm_id: VMId, cause: str, ticker: Ticker, news: Watch) -> Guest:
-        until = self.clock.seconds() + self.times.start
+    async def _until_running(self, vm_id: VMId, cause: str, ticker: Ticker, news: Watch, until: float) -> Guest:
         vm = await self._get(vm_id)
         if vm.state is not VMState.RUNNING or vm.desired is Desired.STOPPED:
             ticker.tell("Starting virtual machine" if vm.host_id else f"Assigning VM {vm_id} to host")

@@ -357,6 +357,99 @@ class UntilReleasedTests(DesktopCase):
         self.result(waiting)
 
 
+class UntilReadyTests(DesktopCase):
+    """A node that dies at any moment of a connection."""
+
+    def setUp(self) -> None:
+        super().setUp()
+        self.rows.write(9, **UP)
+
+    def until_ready(self) -> Deferred[Guest]:
+        return self.begin(self.desktops.until_ready(VM9, "alice", {"qvd.client.os": "linux"}, self.told.append))
+
+    def start_elsewhere(self) -> Guest:
+        """The other node takes the order up, and has the VM run."""
+        guest = evolve(guest_of(9), x_port=4999)
+        self.acknowledge(state=VMState.RUNNING, guest=guest, detail="Running")
+        return guest
+
+    def test_one_that_runs(self) -> None:
+        assert self.result(self.until_ready()) == guest_of(9)
+        assert self.conduct.names() == ["get", "x_start", "x_state"]
+
+    def test_a_guest_that_is_dead_is_not_waited_for(self) -> None:
+        """Its node is declared lost while its agent is asked; the bell ends that at once."""
+        held = self.conduct.hold("x_start")
+        waiting = self.until_ready()
+        self.rows.lose_node(9)
+        assert held.cancelled
+        assert self.conduct.of("order_start") == [(9, "alice")]
+        assert self.told[-3:-1] == ["The node of VM 9 is lost", "Assigning VM 9 to host"]
+        guest = self.start_elsewhere()
+        assert self.result(waiting) == guest
+        assert self.conduct.count("x_start") == 2
+
+    def test_nor_without_a_bell(self) -> None:
+        self.conduct.hold("x_start")
+        waiting = self.until_ready()
+        self.rows.changed = lambda vm_id: None
+        self.rows.lose_node(9)
+        self.clock.advance(LOOK)
+        guest = self.start_elsewhere()
+        self.clock.advance(LOOK)
+        assert self.result(waiting) == guest
+
+    def test_nor_one_that_somebody_else_has_started_elsewhere_by_now(self) -> None:
+        held = self.conduct.hold("x_start")
+        waiting = self.until_ready()
+        guest = evolve(guest_of(9), x_port=4999)
+        self.rows.write(9, guest=guest)
+        assert held.cancelled
+        assert self.result(waiting) == guest
+        assert self.conduct.count("order_start") == 0
+
+    def test_other_news_change_nothing(self) -> None:
+        held = self.conduct.hold("x_start")
+        waiting = self.until_ready()
+        self.rows.write(9, detail="Running well")
+        self.conduct.fail("get", DatabaseUnavailable("away"))
+        self.rows.write(9, detail="Running better")
+        assert self.waits(waiting)
+        held.go_on()
+        assert self.result(waiting) == guest_of(9)
+
+    def test_only_what_is_left_of_the_time_is_spent_on_it(self) -> None:
+        self.guest.states = ["starting"]
+        waiting = self.until_ready()
+        self.clock.pump([1.0] * 15)
+        self.rows.lose_node(9)
+        self.clock.pump([1.0] * 44)
+        assert self.waits(waiting)
+        self.clock.pump([1.0] * 3)
+        self.failure(waiting, DeadlineExceeded)
+
+    def test_a_failure_of_the_x_session_is_told(self) -> None:
+        self.conduct.always_fail("x_start", GuestError("no such display"))
+        waiting = self.until_ready()
+        self.clock.pump([X_RETRY] * 140)
+        assert "no such display" in self.failure(waiting, GuestError).text
+
+    def test_a_client_that_goes_away(self) -> None:
+        held = self.conduct.hold("x_start")
+        waiting = self.until_ready()
+        waiting.cancel()
+        self.failure(waiting, CancelledError)
+        assert held.cancelled
+        assert self.conduct.count("order_start") == 0
+
+    def test_a_vm_that_is_deleted(self) -> None:
+        self.conduct.hold("x_start")
+        waiting = self.until_ready()
+        del self.rows.table[VM9]
+        self.bells.ring(vm_changed(), "9")
+        self.failure(waiting, NotFound)
+
+
 class UntilListeningTests(DesktopCase):
     def until_listening(self) -> Deferred[None]:
         parameters = {"qvd.client.os": "linux"}
