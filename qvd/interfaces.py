@@ -233,7 +233,7 @@ class ISessions(Interface):
     async def connected(session_id: SessionId) -> None:
         """The client is being switched to NX.
 
-        @raise SessionLost: a newer client has the VM.
+        @raise SessionLost: a newer client has the VM, or the VM's node is lost.
         """
 
     async def is_current(session_id: SessionId) -> bool:
@@ -245,8 +245,9 @@ class ISessions(Interface):
     async def end(session_id: SessionId, reason: str) -> None:
         """The session is over. Idempotent; the first reason stays."""
 
-    async def unended(host_id: HostId) -> Mapping[SessionId, bool]:
-        """This node's sessions that have not ended: true while it is still its VM's current one."""
+    async def unended(host_id: HostId) -> Mapping[SessionId, str | None]:
+        """This node's sessions that have not ended: L{None}, or why they should: a newer client has the VM, or the node
+        that ran it is lost."""
 
 
 class IAdministrators(Interface):

@@ -87,6 +87,7 @@ class LostNodes:
         )
         if host["state"] != "lost":
             await mark(tx, host)
+        await cut_relays(tx, host)
         vms = await release(tx, host)
         reason = lost_sentence(name, "which served this session")
         sessions = await end_sessions_of(tx, HostId(host["host_id"]), reason)
@@ -100,6 +101,22 @@ async def mark(tx: ITransaction, host: Row) -> None:
         "INSERT INTO events (kind, host_id, before, after, cause) SELECT 'host.lost', host_id,"
         " jsonb_build_object('state', %(state)s::text), jsonb_build_object('state', state, 'epoch', epoch,"
         " 'lease_until', lease_until), current_setting('qvd.cause') FROM host_runtimes WHERE host_id = %(host_id)s",
+        host,
+    )
+
+
+async def cut_relays(tx: ITransaction, host: Row) -> None:
+    """Sessions whose relay, at another node, ends in a VM of this one: that node hears of it and closes them. TCP alone
+    would take minutes. Those that are still on their way to a desktop go on, to wherever the VM gets."""
+    await tx.fetch(
+        "SELECT pg_notify('qvd_session_on_host_' || other.host_id, '') FROM (SELECT DISTINCT s.host_id FROM sessions s"
+        " JOIN vm_runtimes r ON r.session_id = s.id WHERE r.host_id = %(host_id)s AND s.host_id <> r.host_id"
+        " AND s.state = 'connected') other",
+        host,
+    )
+    await tx.execute(
+        "UPDATE vm_runtimes r SET session_id = NULL FROM sessions s"
+        " WHERE r.host_id = %(host_id)s AND s.id = r.session_id AND s.state = 'connected'",
         host,
     )
 

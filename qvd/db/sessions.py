@@ -11,9 +11,11 @@ from zope.interface import implementer
 from qvd.db.rows import MINE
 from qvd.interfaces import IDatabase, ISessions, ITransaction
 from qvd.model.errors import SessionLost, Unavailable
+from qvd.model.host import LOST_PHASE
 from qvd.model.ids import Epoch, HostId, SessionId
 from qvd.model.records import SessionSpec
 
+GONE = "The node of this virtual machine does not answer any more"
 TAKEN = "Another client has taken this virtual machine over"
 
 
@@ -62,13 +64,15 @@ class Sessions:
         return await self.db.transact("claim_session", work)
 
     async def connected(self, session_id: SessionId) -> None:
+        # The lock waits for whoever declares the VM's node lost, and what it has written is looked at then.
         rows = await self.db.execute(
-            "UPDATE sessions s SET state = 'connected', connected_at = now() FROM vm_runtimes r"
-            " WHERE s.id = %s AND s.state = 'connecting' AND r.vm_id = s.vm_id AND r.session_id = s.id",
-            (session_id,),
+            "WITH r AS (SELECT session_id FROM vm_runtimes WHERE session_id = %s AND phase <> %s FOR SHARE)"
+            " UPDATE sessions s SET state = 'connected', connected_at = now() FROM r"
+            " WHERE s.id = r.session_id AND s.state = 'connecting'",
+            (session_id, LOST_PHASE),
         )
         if not rows:
-            raise SessionLost(TAKEN)
+            raise SessionLost(GONE if await self.is_current(session_id) else TAKEN)
 
     async def is_current(self, session_id: SessionId) -> bool:
         return await self.db.fetch_one("SELECT 1 FROM vm_runtimes WHERE session_id = %s", (session_id,)) is not None
@@ -85,13 +89,15 @@ class Sessions:
             {"id": session_id, "reason": reason},
         )
 
-    async def unended(self, host_id: HostId) -> Mapping[SessionId, bool]:
+    async def unended(self, host_id: HostId) -> Mapping[SessionId, str | None]:
         rows = await self.db.fetch(
-            "SELECT s.id::text, r.session_id IS NOT DISTINCT FROM s.id AS current FROM sessions s"
-            " JOIN vm_runtimes r ON r.vm_id = s.vm_id WHERE s.host_id = %s AND s.ended_at IS NULL",
-            (host_id,),
+            "SELECT s.id::text, CASE WHEN r.session_id = s.id THEN NULL"
+            " WHEN r.session_id IS NULL AND r.phase = %(lost)s THEN coalesce(r.last_error, %(gone)s)"
+            " ELSE %(taken)s END AS over FROM sessions s"
+            " JOIN vm_runtimes r ON r.vm_id = s.vm_id WHERE s.host_id = %(host)s AND s.ended_at IS NULL",
+            {"host": host_id, "lost": LOST_PHASE, "gone": GONE, "taken": TAKEN},
         )
-        return {SessionId(row["id"]): row["current"] for row in rows}
+        return {SessionId(row["id"]): row["over"] for row in rows}
 
 
 async def end_sessions_of(tx: ITransaction, host_id: HostId, reason: str, before: Epoch | None = None) -> int:

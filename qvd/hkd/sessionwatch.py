@@ -1,7 +1,7 @@
 # -*- test-case-name: tests.unit.test_hkd_sessionwatch -*-
 """
-Ends the sessions of this node that a newer client has taken over, as soon as the bell rings, and the rows of those
-that nobody serves: their claim was committed after its answer had been given up.
+Ends the sessions of this node that a newer client has taken over, or whose VM is lost with its node, as soon as the
+bell rings, and the rows of those that nobody serves: their claim was committed after its answer had been given up.
 """
 
 from __future__ import annotations
@@ -16,7 +16,6 @@ from qvd.model.ids import HostId
 from qvd.protocols.channels import session_on_host
 
 GIVEN_UP = "The client had gone before the session began"
-TAKEN = "Another client has taken this virtual machine over"
 
 
 class SessionWatch:
@@ -49,8 +48,8 @@ class SessionWatch:
         await self._looks.stop()
 
     async def _look(self) -> None:
-        for session_id, current in (await self._sessions.unended(self._host_id)).items():
-            if not current:
-                self._killer.close(session_id, TAKEN)
+        for session_id, over in (await self._sessions.unended(self._host_id)).items():
+            if over is not None:
+                self._killer.close(session_id, over)
             elif not self._killer.serves(session_id):
                 self._killer.close(session_id, GIVEN_UP)

@@ -20,8 +20,13 @@ def vm_on_host(host_id: HostId) -> str:
 
 
 def session_on_host(host_id: HostId) -> str:
-    """A session of the host has been superseded."""
+    """A session of the host has been superseded, or its VM is lost."""
     return f"qvd_session_on_host_{host_id}"
+
+
+def host_changed(host_id: HostId) -> str:
+    """The host was blocked or is to be drained, or neither any more."""
+    return f"qvd_host_changed_{host_id}"
 
 
 def vm_changed() -> str:

@@ -13,12 +13,14 @@ from twisted.internet import reactor
 from twisted.internet.defer import Deferred, gatherResults
 from twisted.internet.task import deferLater
 
-from qvd.model.errors import OwnershipLost, Unavailable
+from qvd.db.sessions import GONE, TAKEN
+from qvd.model.errors import OwnershipLost, SessionLost, Unavailable
 from qvd.model.host import LOST_PHASE
 from qvd.model.ids import VMId
 from qvd.model.records import Capacity, Change, Desired, Domain, Guest, Lease, LostNode
 from qvd.model.recovery import judge
 from qvd.model.vm import Step, VMState
+from qvd.protocols.channels import session_on_host
 from tests.contract.stores import GIB, SECRET, World
 from tests.fakes.postgres import RealPostgres
 
@@ -355,7 +357,7 @@ class TestSessions:
 
     @pytest_twisted.ensureDeferred
     async def test_those_that_another_node_serves_go_on(self, world: World) -> None:
-        """The one of a client that waits for the start; one whose desktop is gone ends with its relay."""
+        """The one of a client that waits for the start."""
         one = await world.running_host()
         await run(world, one)
         two = await world.running_host(name="node2")
@@ -365,6 +367,39 @@ class TestSessions:
         assert await declare(world, two) == [LostNode("node1", 1, 0)]
         assert await world.sessions.is_current(spec.session_id)
         assert not await world.sessions.has_ended(spec.session_id)
+        assert await world.sessions.unended(two.host_id) == {spec.session_id: None}
+        with pytest.raises(SessionLost) as found:
+            await world.sessions.connected(spec.session_id)
+        assert found.value.text == GONE, "its relay would begin at a dead guest"
+
+    @pytest_twisted.ensureDeferred
+    async def test_those_that_are_connected_to_its_vms_through_another_node_are_told(
+        self, world: World, database: str
+    ) -> None:
+        """Else the client waits for the time-out of TCP."""
+        one = await world.running_host()
+        await run(world, one)
+        two = await world.running_host(name="node2")
+        spec = world.session(two)
+        await world.sessions.claim(spec)
+        await world.sessions.connected(spec.session_id)
+        silence(world, one)
+        listener = psycopg2.connect(database)
+        listener.autocommit = True
+        try:
+            with listener.cursor() as cursor:
+                cursor.execute(f"LISTEN {session_on_host(two.host_id)}")
+                assert await declare(world, two) == [LostNode("node1", 1, 0)]
+                cursor.execute("SELECT 1")
+            assert len(listener.notifies) == 1
+        finally:
+            listener.close()
+        assert await world.sessions.unended(two.host_id) == {spec.session_id: RAN}
+        # Its node ends it; whoever comes meanwhile has nobody to wait for.
+        assert await world.sessions.claim(world.session(two)) is None
+        assert (await world.sessions.unended(two.host_id))[spec.session_id] == TAKEN
+        await world.sessions.end(spec.session_id, RAN)
+        assert world.row()["session_id"] is not None
 
 
 class TestRaces:

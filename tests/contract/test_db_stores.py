@@ -10,6 +10,7 @@ import pytest
 import pytest_twisted
 from twisted.internet.defer import gatherResults
 
+from qvd.db.sessions import TAKEN
 from qvd.db.users import MOST_TOKENS
 from qvd.model.errors import NotFound, OwnershipLost, SessionLost, Unavailable
 from qvd.model.ids import Epoch, VMId
@@ -368,13 +369,13 @@ class TestSessions:
         await world.sessions.connected(first.session_id)
         assert await world.sessions.claim(second) == first.session_id
         assert not await world.sessions.is_current(first.session_id)
-        assert await world.sessions.unended(lease.host_id) == {first.session_id: False, second.session_id: True}
+        assert await world.sessions.unended(lease.host_id) == {first.session_id: TAKEN, second.session_id: None}
         assert not await world.sessions.has_ended(first.session_id)
         await world.sessions.end(first.session_id, "taken over")
         await world.sessions.end(first.session_id, "a second reason")
         assert await world.sessions.has_ended(first.session_id)
         assert world.row()["session_id"] == second.session_id
-        assert await world.sessions.unended(lease.host_id) == {second.session_id: True}
+        assert await world.sessions.unended(lease.host_id) == {second.session_id: None}
         (ended,) = world.ask("SELECT end_reason FROM sessions WHERE id = %s", first.session_id)
         assert ended["end_reason"] == "taken over"
         await world.sessions.end(second.session_id, "gone")
@@ -411,7 +412,7 @@ class TestSessions:
         olders = await gatherResults([later(world.sessions.claim(spec)) for spec in specs])
         assert olders.count(None) == 1
         assert len(set(olders)) == 6
-        assert sorted((await world.sessions.unended(lease.host_id)).values()) == [False] * 5 + [True]
+        assert sorted((await world.sessions.unended(lease.host_id)).values(), key=str) == [TAKEN] * 5 + [None]
 
 
 class TestHosts:

@@ -21,6 +21,7 @@ class FakeSessions:
 
     @ivar specs: all sessions that were claimed.
     @ivar current: the session that has each VM.
+    @ivar lost: why the VM of a session is lost.
     @ivar ended: the reasons of those that are over.
     """
 
@@ -29,6 +30,7 @@ class FakeSessions:
         self.specs: dict[SessionId, SessionSpec] = {}
         self.current: dict[VMId, SessionId] = {}
         self.switched: list[SessionId] = []
+        self.lost: dict[SessionId, str] = {}
         self.ended: dict[SessionId, str] = {}
 
     async def claim(self, spec: SessionSpec) -> SessionId | None:
@@ -62,10 +64,10 @@ class FakeSessions:
         self.current = {vm_id: current for vm_id, current in self.current.items() if current != session_id}
         await self.conduct.after("end")
 
-    async def unended(self, host_id: HostId) -> Mapping[SessionId, bool]:
+    async def unended(self, host_id: HostId) -> Mapping[SessionId, str | None]:
         await self.conduct.before("unended", host_id)
         return {
-            session_id: self.current.get(spec.vm_id) == session_id
+            session_id: self.lost.get(session_id, None if self.current.get(spec.vm_id) == session_id else TAKEN)
             for session_id, spec in self.specs.items()
             if spec.lease.host_id == host_id and session_id not in self.ended
         }

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 from twisted.internet.task import Clock
 
-from qvd.hkd.sessionwatch import GIVEN_UP, TAKEN, SessionWatch
+from qvd.db.sessions import TAKEN
+from qvd.hkd.sessionwatch import GIVEN_UP, SessionWatch
 from qvd.model.errors import DatabaseUnavailable
 from qvd.model.ids import Epoch, HostId, SessionId, TenantId, UserId, VMId
 from qvd.model.records import Lease, SessionSpec
@@ -47,6 +48,13 @@ class SessionWatchTests(Case):
         self.claim("new")
         self.clock.advance(5)
         assert self.killer.closed == [(SessionId("old"), TAKEN)]
+
+    def test_one_whose_vm_is_lost_is_closed_with_the_reason(self) -> None:
+        self.claim("old")
+        self.watch.start()
+        self.sessions.lost[SessionId("old")] = "The node n2, on which this desktop ran, does not answer any more"
+        self.bells.ring(session_on_host(HOST))
+        assert self.killer.closed == [(SessionId("old"), self.sessions.lost[SessionId("old")])]
 
     def test_sessions_of_other_nodes_and_other_bells_are_left_alone(self) -> None:
         self.watch.start()
