@@ -14,7 +14,7 @@ from twisted.internet import reactor as installed_reactor
 from twisted.python import usage
 
 from qvd.hkd import configured
-from qvd.hkd.capacity import measure
+from qvd.hkd.capacity import Meter
 from qvd.hkd.composition import Composition, Machine
 from qvd.hkd.hypervisor import sandbox_signals
 from qvd.hkd.hypervisor.sandbox import SandboxDriver
@@ -58,7 +58,7 @@ def make_machine(settings: Settings) -> Machine:
             reactor, configured.run_folder(settings), SIGNALS[driver.name], wait=settings.flag("hkd.stop.vms")
         ),
         dialer=GuestDialer(reactor),
-        capacity=measure,
+        capacity=Meter().measure,
         random=random.Random(secrets.randbits(64)),
         ready=lambda: notify(os.environ, "READY=1"),
         failed=end_in_failure,
