@@ -317,6 +317,7 @@ class IHosts(Interface):
 
         @param hypervisor: name of the node's driver, for placements that need a certain one.
         @raise NotFound: no such host.
+        @raise Forbidden: it was decommissioned, or another machine is enrolled under this name.
         """
 
     async def renew(lease: Lease, lease_seconds: float, capacity: Capacity) -> HostStatus:
@@ -327,6 +328,13 @@ class IHosts(Interface):
 
     async def set_state(lease: Lease, state: HostState) -> None:
         """@raise OwnershipLost: another epoch has begun."""
+
+    async def drain(lease: Lease) -> int:
+        """No effect unless the node is to be drained: give up the orders to start that it has not taken up, for other
+        nodes, and order the stop of its VMs where that is wanted.
+
+        @return: how many VMs this was done to.
+        """
 
     async def end_stale_sessions(lease: Lease, reason: str) -> int:
         """End the sessions that an earlier epoch of this node left open; return how many."""

@@ -8,6 +8,7 @@ Exit status: 0 done; 1 refused, or migrations are pending; 2 wrong usage; 3 the 
 from __future__ import annotations
 
 import argparse
+import getpass
 import json
 import sys
 import tomllib
@@ -18,7 +19,7 @@ from typing import Any
 import psycopg2
 from psycopg2.extensions import make_dsn
 
-from qvd.db import migrate
+from qvd.db import enrolment, migrate
 from qvd.model.errors import DatabaseUnavailable, QVDError, SettingsError
 from qvd.model.settings_node import parse_node
 
@@ -36,6 +37,9 @@ def arguments() -> argparse.ArgumentParser:
     commands.add_parser("migrate", help="bring the schema to that of this release")
     status = commands.add_parser("status", help="say which migrations were applied; 1 when some are pending")
     status.add_argument("--json", action="store_true", help="as a JSON document")
+    token = commands.add_parser("enrolment-token", help="make a token that makes one machine a node: qvd-node enrol")
+    token.add_argument("--hours", type=float, default=24.0, help="it is good for so long (%(default)g)")
+    token.add_argument("--name", help="the only node it is good for; may be one that exists and is to be replaced")
     for command in commands.choices.values():
         where = command.add_mutually_exclusive_group()
         where.add_argument("--dsn", help="connection string of PostgreSQL; a password is better kept in ~/.pgpass")
@@ -111,6 +115,14 @@ def show_status(dsn: str, as_json: bool) -> int:
     return REFUSED if waiting else DONE
 
 
+def make_token(dsn: str, hours: float, name: str | None) -> int:
+    """Command C{enrolment-token}. The token alone goes to the standard output, for a file or a pipe."""
+    token = enrolment.issue_token(dsn, name, hours, f"{getpass.getuser()}, qvd-db enrolment-token")
+    print(token.reveal())
+    print(f"Good once within {hours:g} hours for {f'the node {name}' if name else 'any new node'}", file=sys.stderr)
+    return DONE
+
+
 def run(options: argparse.Namespace) -> int:
     """Carry out one command."""
     dsn = dsn_of(options)
@@ -119,6 +131,8 @@ def run(options: argparse.Namespace) -> int:
             return init(dsn, options.login)
         case "migrate":
             return bring_up_to_date(dsn)
+        case "enrolment-token":
+            return make_token(dsn, options.hours, options.name)
         case _:
             return show_status(dsn, options.json)
 

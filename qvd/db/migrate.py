@@ -144,7 +144,7 @@ def pending(migrations: Sequence[Migration], applied: Sequence[tuple[int, str, s
 
 def status(dsn: str, folder: Traversable | None = None) -> Status:
     """@raise SchemaError: no QVD schema, or one that contradicts the files."""
-    with _connected(dsn) as connection, connection.cursor() as cursor:
+    with connected(dsn) as connection, connection.cursor() as cursor:
         if not _has_ledger(cursor):
             raise SchemaError("The database holds no QVD schema: run qvd-db init")
         return _status(cursor, read_migrations(folder))
@@ -156,7 +156,7 @@ def apply_all(dsn: str, folder: Traversable | None = None) -> tuple[str, ...]:
     @raise SchemaError: no QVD schema, one that contradicts the files, or a file fails; those before it stay.
     """
     migrations = read_migrations(folder)
-    with _connected(dsn) as connection, connection.cursor() as cursor:
+    with connected(dsn) as connection, connection.cursor() as cursor:
         _lock(cursor)
         if not _has_ledger(cursor):
             raise SchemaError("The database holds no QVD schema: run qvd-db init")
@@ -177,7 +177,7 @@ def initialize(
     @raise AlreadyInitialized: the database is not empty.
     """
     migrations = read_migrations(folder)
-    with _connected(dsn) as connection, connection.cursor() as cursor:
+    with connected(dsn) as connection, connection.cursor() as cursor:
         _lock(cursor)
         _refuse_unless_empty(cursor)
         for role in ROLES:
@@ -216,7 +216,7 @@ async def check_compatible(db: IDatabase, known: int | None = None) -> None:
 
 
 @contextmanager
-def _connected(dsn: str) -> Iterator[Connection]:
+def connected(dsn: str) -> Iterator[Connection]:
     """A connection whose errors are sentences. What was not committed is undone."""
     try:
         connection = psycopg2.connect(dsn, connect_timeout=CONNECT_SECONDS, application_name="qvd-db")

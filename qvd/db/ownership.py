@@ -8,6 +8,7 @@ from collections.abc import Collection, Sequence
 from attrs import frozen
 from zope.interface import implementer
 
+from qvd.db.drain import give_up_orders
 from qvd.db.rows import RELEASED, VM_COLUMNS, VM_TABLES, vm_of
 from qvd.interfaces import IDatabase, IOwnership, ITransaction, Row
 from qvd.model.account import unix_name
@@ -45,6 +46,9 @@ class Ownership:
         async def work(tx: ITransaction) -> VMSpec | None:
             row = await startable(tx, lease, vm_id)
             if row is None:
+                return None
+            if row["drain"] is not None:
+                await give_up_orders(tx, lease.host_id, vm_id)
                 return None
             if row["di_id"] is None:
                 raise NotFound(f"No usable disk image carries the tag {row['di_tag']!r} in {row['osf']!r}")
@@ -139,7 +143,7 @@ async def startable(tx: ITransaction, lease: Lease, vm_id: VMId) -> Row | None:
     """What a pending start order is for, its row locked; L{None} without one, or when the lease is not live."""
     return await tx.fetch_one(
         "SELECT v.id AS vm_id, v.tenant_id, v.name, v.di_tag, u.login, o.name AS osf, o.memory, d.id AS di_id,"
-        " d.path FROM vm_runtimes r JOIN vms v ON v.id = r.vm_id JOIN users u ON u.id = v.user_id"
+        " d.path, h.drain FROM vm_runtimes r JOIN vms v ON v.id = r.vm_id JOIN users u ON u.id = v.user_id"
         " JOIN osfs o ON o.id = v.osf_id JOIN host_runtimes h ON h.host_id = r.host_id"
         " LEFT JOIN di_tags g ON g.osf_id = v.osf_id AND g.tag = v.di_tag"
         " LEFT JOIN dis d ON d.id = g.di_id AND NOT d.blocked"

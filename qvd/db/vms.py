@@ -22,10 +22,11 @@ from qvd.model.vm import VMState
 CANDIDATES = """
     SELECT h.host_id, hosts.name, h.state, h.blocked, coalesce(h.lease_until > now(), false) AS alive,
         h.usable_ram AS usable, h.usable_ram - coalesce(reserved.memory, 0) AS free, h.available_ram AS available,
-        h.usable_cpu AS cores, h.idle_cpu AS idle, h.hypervisor, h.cpu_pressure, h.memory_pressure
+        h.usable_cpu AS cores, h.idle_cpu AS idle, h.hypervisor, h.cpu_pressure, h.memory_pressure,
+        h.drain IS NOT NULL AS draining
     FROM host_runtimes h JOIN hosts ON hosts.id = h.host_id LEFT JOIN (
         SELECT host_id, sum(reserved_ram)::bigint AS memory FROM vm_runtimes WHERE host_id IS NOT NULL GROUP BY host_id
-    ) reserved USING (host_id) ORDER BY hosts.name
+    ) reserved USING (host_id) WHERE h.decommissioned_at IS NULL ORDER BY hosts.name
 """
 GOING_DOWN = (VMState.STOPPING, VMState.ZOMBIE)
 

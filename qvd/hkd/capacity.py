@@ -46,7 +46,7 @@ class Meter:
             cpus=cores,
             available=memory.available,
             idle=cores * self._idle_part(),
-            # Of a whole machine, the kernel counts no time in which all work waits for a processor: something runs then.
+            # Of a whole machine, the kernel counts no time in which all work waits for a processor.
             cpu_pressure=read_pressure(self._pressure / "cpu", "some"),
             memory_pressure=read_pressure(self._pressure / "memory", "full"),
         )

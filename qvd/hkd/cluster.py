@@ -18,7 +18,7 @@ from qvd.model.errors import QVDError
 from qvd.model.host import Steadiness, watch
 from qvd.model.records import Lease
 
-AGAIN = "the node that was to start it is lost"
+AGAIN = "the node that was to start it is lost or being drained"
 
 
 @frozen

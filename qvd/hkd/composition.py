@@ -28,7 +28,7 @@ from qvd.db.pool import Pool
 from qvd.db.sessions import Sessions
 from qvd.db.users import Users
 from qvd.db.vms import VMs
-from qvd.hkd import configured
+from qvd.hkd import configured, identity
 from qvd.hkd.node import Node
 from qvd.hkd.runner import Ports
 from qvd.hkd.serving import Listener, Steps
@@ -141,7 +141,7 @@ class Composition:
         return TenureParts(
             clock=machine.reactor,
             node=configured.node_name(settings),
-            hosts=Hosts(self.pool),
+            hosts=Hosts(self.pool, lambda: identity.read(configured.identity_file(settings))),
             vms=self.vms,
             deadline=machine.deadline,
             sessions=self.sessions,

@@ -84,6 +84,11 @@ def node_name(settings: Settings) -> NodeName:
     return NodeName(settings.text("nodename"), settings.text("node.address"))
 
 
+def identity_file(settings: Settings) -> Path:
+    """What this machine got when it was enrolled."""
+    return Path(settings.text("node.identity"))
+
+
 def deadlines_of(settings: Settings) -> Deadlines:
     """Of the steps of a VM's life."""
     return Deadlines(

@@ -90,6 +90,14 @@ class Heartbeat:
         self._set_fence(registered_at)
         self._beats.start()
 
+    def now(self) -> None:
+        """Renew at once: the node's row has changed."""
+        self._beats.now()
+
+    def draining(self) -> bool:
+        """The node is to get empty, as the last renewal said."""
+        return self._status is not None and self._status.drain is not None
+
     async def stop(self) -> None:
         """Give no sign of life any more; the lease runs out by itself."""
         await self._beats.stop()

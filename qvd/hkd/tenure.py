@@ -19,6 +19,7 @@ from qvd.interfaces import IBells, IDeadline, IHosts, INodeStatus, ISessionKille
 from qvd.model.errors import QVDError
 from qvd.model.records import Capacity, HostState
 from qvd.model.secret import Secret
+from qvd.protocols.channels import host_changed
 
 
 @frozen
@@ -96,16 +97,24 @@ class Tenure:
             parts.times,
             parts.capacity,
             self._lost,
-            self.fleet.flush_seen,
+            self._renewed,
         )
         self._watch = SessionWatch(
             parts.clock, self._lease.host_id, parts.sessions, parts.killer, parts.bells, parts.look_seconds
         )
         self._cluster = Cluster(parts.clock, self._lease, parts.hosts, parts.vms, parts.cluster)
         self._heartbeat.start(registered_at)
+        self._end_bell = parts.bells.listen(host_changed(self._lease.host_id), lambda _: self._heartbeat.now())
         self.fleet.start()
         self._watch.start()
         self._cluster.start()
+
+    async def _renewed(self) -> None:
+        await self.fleet.flush_seen()
+        if self._heartbeat.draining():
+            told = await self._parts.hosts.drain(self._lease)
+            if told:
+                self.log.info("the node is being drained: {count} VMs are to stop or to start elsewhere", count=told)
 
     def _lost(self, reason: str) -> None:
         self.fleet.lose(reason)
@@ -130,6 +139,7 @@ class Tenure:
         except TimeoutError:
             self.log.error("VMs {vms} do not end; going on without them", vms=list(self.fleet.running))
         await self.fleet.stop()
+        self._end_bell()
         await self._heartbeat.stop()
 
     async def close(self, stop_vms: bool) -> None:
@@ -142,6 +152,7 @@ class Tenure:
             self.fleet.stop_all("The node is being stopped")
             await self.fleet.idle()
         await self.fleet.stop()
+        self._end_bell()
         await self._heartbeat.stop()
         await self._say(HostState.STOPPED)
 

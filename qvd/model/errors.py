@@ -43,6 +43,12 @@ class NotFound(QVDError):
     code = "not_found"
 
 
+class Conflict(QVDError):
+    """The thing is in a state that does not allow this; the text says which one would."""
+
+    code = "conflict"
+
+
 class InvalidRequest(QVDError):
     """The request lacks something or holds something that cannot be understood."""
 

@@ -15,7 +15,8 @@ from attrs import frozen
 from qvd.model.records import ServerClock
 
 LOST_PHASE = "lost"
-"""Column C{vm_runtimes.phase} of a VM that was taken from a lost node, until it gets another one."""
+"""Column C{vm_runtimes.phase} of a VM that was taken from a node that is lost or being drained, until it gets another
+one."""
 
 
 def lost_sentence(name: str, which: str) -> str:

@@ -39,6 +39,7 @@ class Candidate:
     @ivar memory_pressure: how long all of it waited for memory.
     @ivar properties: those of its own that the VM's rules name.
     @ivar company: how many VMs bound to it share the VM's value of a property that its rules name; 0 is left out.
+    @ivar draining: it is to get empty.
     """
 
     host_id: HostId
@@ -56,6 +57,7 @@ class Candidate:
     memory_pressure: float | None = None
     properties: Properties = field(factory=dict)
     company: Mapping[str, int] = field(factory=dict)
+    draining: bool = False
 
 
 @frozen
@@ -159,6 +161,10 @@ def blocked(node: Candidate, wanted: Wanted) -> str | None:
     return "is blocked for maintenance" if node.blocked else None
 
 
+def draining(node: Candidate, wanted: Wanted) -> str | None:
+    return "is being drained" if node.draining else None
+
+
 def other_hypervisor(node: Candidate, wanted: Wanted) -> str | None:
     if wanted.hypervisor is None or wanted.hypervisor == node.hypervisor:
         return None
@@ -212,6 +218,7 @@ RULES: Sequence[Callable[[Candidate, Wanted], str | None]] = (
     not_running,
     silent,
     blocked,
+    draining,
     other_hypervisor,
     lacks_property,
     company_to_avoid,

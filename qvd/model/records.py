@@ -31,6 +31,13 @@ class HostState(Enum):
     LOST = "lost"
 
 
+class Drain(Enum):
+    """Column C{host_runtimes.drain}: what becomes of the VMs of a node that gets no new ones."""
+
+    WAIT = "wait"
+    STOP = "stop"
+
+
 class SessionState(Enum):
     """Columns C{sessions.state} and C{vm_runtimes.user_state}."""
 
@@ -231,10 +238,14 @@ class Explanation:
 
 @frozen
 class HostStatus:
-    """A node's row, as the renewal of its lease returned it."""
+    """A node's row, as the renewal of its lease returned it.
+
+    @ivar drain: L{None} while the node takes new VMs.
+    """
 
     state: HostState
     blocked: bool
+    drain: Drain | None = None
 
 
 @frozen

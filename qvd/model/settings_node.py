@@ -13,6 +13,7 @@ from qvd.model.settings import REQUIRED, Key, Settings, parse
 NODE_KEYS: tuple[Key, ...] = (
     Key("nodename", str, REQUIRED, "name of this node in the table hosts"),
     Key("node.address", str, "127.0.0.1", "address of this node in the VM network"),
+    Key("node.identity", str, "/var/lib/qvd/node.identity", "what qvd-node enrol wrote; nobody else may have a copy"),
     Key("database.host", str, "", "host name, address, or folder of a UNIX socket"),
     Key("database.port", int, 5432, "port", minimum=1),
     Key("database.name", str, "qvd", "name of the database"),

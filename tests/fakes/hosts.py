@@ -9,7 +9,7 @@ from zope.interface import implementer
 from qvd.interfaces import IHosts
 from qvd.model.errors import NotFound, OwnershipLost
 from qvd.model.ids import Epoch, HostId
-from qvd.model.records import Capacity, HostState, HostStatus, Lease, LostNode, ServerClock
+from qvd.model.records import Capacity, Drain, HostState, HostStatus, Lease, LostNode, ServerClock
 from tests.fakes.conduct import Conduct
 
 LOST = "The lease of this node is over"
@@ -19,6 +19,7 @@ LOST = "The lease of this node is over"
 class FakeHosts:
     """L{IHosts} with one host.
 
+    @ivar drain_mode: what becomes of its VMs; L{drain} answers C{to_drain} once.
     @ivar states: all states that were set, in order.
     @ivar server: the run of the database's server; C{time} is its clock.
     @ivar overdue: other nodes whose lease is over; whoever is entitled to declares them lost, once.
@@ -32,6 +33,8 @@ class FakeHosts:
         self.state = HostState.STOPPED
         self.blocked = False
         self.hypervisor: str | None = None
+        self.drain_mode: Drain | None = None
+        self.to_drain = 0
         self.stale = 0
         self.states: list[HostState] = []
         self.server = "first run"
@@ -52,13 +55,19 @@ class FakeHosts:
         await self.conduct.before("renew", lease, lease_seconds, capacity)
         self._guard(lease)
         await self.conduct.after("renew")
-        return HostStatus(self.state, self.blocked)
+        return HostStatus(self.state, self.blocked, self.drain_mode)
 
     async def set_state(self, lease: Lease, state: HostState) -> None:
         await self.conduct.before("set_state", state)
         self._guard(lease)
         self._become(state)
         await self.conduct.after("set_state")
+
+    async def drain(self, lease: Lease) -> int:
+        await self.conduct.before("drain", lease)
+        told, self.to_drain = (self.to_drain, 0) if self.drain_mode is not None else (0, self.to_drain)
+        await self.conduct.after("drain")
+        return told
 
     async def end_stale_sessions(self, lease: Lease, reason: str) -> int:
         await self.conduct.before("end_stale_sessions", reason)

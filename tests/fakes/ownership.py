@@ -57,6 +57,7 @@ class Rows:
     @ivar changed: called with the id of each row written.
     @ivar imageless: VMs without an image to boot.
     @ivar full: no node can take another VM.
+    @ivar draining: the node is to get empty.
     """
 
     def __init__(self, *vms: VM) -> None:
@@ -64,6 +65,7 @@ class Rows:
         self.changed: Callable[[VMId], None] = lambda vm_id: None
         self.imageless: set[VMId] = set()
         self.full = False
+        self.draining = False
 
     def __getitem__(self, vm_id: int) -> VM:
         return self.table[VMId(vm_id)]
@@ -127,6 +129,9 @@ class FakeOwnership:
         vm = self.rows[vm_id]
         pending = vm.host_id == lease.host_id and vm.generation > vm.acked
         if not pending or vm.desired is not Desired.RUNNING or vm.state is not VMState.STOPPED:
+            return None
+        if self.rows.draining:
+            self.rows.write(vm_id, host_id=None, phase=LOST_PHASE, detail="", last_error="The node is being drained")
             return None
         if vm_id in self.rows.imageless:
             raise NotFound("No usable disk image")

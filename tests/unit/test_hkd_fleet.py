@@ -177,6 +177,15 @@ class OrderTests(FleetCase):
         assert self.rows[1].acked == 2
         assert self.conduct.count("claim_start") == 1
 
+    def test_a_node_that_is_being_drained_gives_the_order_up(self) -> None:
+        self.rows.draining = True
+        self.start()
+        self.order(1, Desired.RUNNING)
+        assert self.states()[0] == "stopped"
+        assert self.rows[1].host_id is None
+        assert self.rows[1].acked == 0, "it waits for another node"
+        assert self.fleet.running == []
+
     def test_a_vm_without_an_image_is_refused_with_the_reason(self) -> None:
         self.rows.imageless.add(VMId(1))
         self.start()

@@ -8,7 +8,7 @@ from twisted.internet.task import Clock
 from qvd.hkd.heartbeat import GRACE, MARGIN, Heartbeat, LeaseTimes
 from qvd.model.errors import DatabaseUnavailable, TransientError, Unavailable
 from qvd.model.ids import Epoch
-from qvd.model.records import Capacity, HostState, Lease
+from qvd.model.records import Capacity, Drain, HostState, Lease
 from tests.fakes.case import Case
 from tests.fakes.deadline import FakeDeadline
 from tests.fakes.hosts import FakeHosts
@@ -221,6 +221,14 @@ class HeartbeatTests(Case):
         held.go_on()
         self.result(stopping)
         assert self.clock.getDelayedCalls() == []
+
+    def test_news_of_its_row_are_read_at_once(self) -> None:
+        self.start()
+        assert not self.heartbeat.draining()
+        self.hosts.drain_mode = Drain.WAIT
+        self.heartbeat.now()
+        assert self.heartbeat.draining()
+        assert self.heartbeat.refusal() is None, "clients still find their desktops through it"
 
     def test_why_the_node_serves_nobody(self) -> None:
         self.hosts.conduct.fail("renew", DatabaseUnavailable("away"))

@@ -9,10 +9,10 @@ from qvd.hkd.heartbeat import LeaseTimes
 from qvd.hkd.tenure import NodeName, Tenure, TenureParts
 from qvd.model.errors import DatabaseUnavailable, NotFound, TransientError, Unavailable
 from qvd.model.ids import Epoch, SessionId, VMId
-from qvd.model.records import Capacity, Desired, Domain, HostState, Lease
+from qvd.model.records import Capacity, Desired, Domain, Drain, HostState, Lease
 from qvd.model.secret import Secret
 from qvd.model.vm import VMState
-from qvd.protocols.channels import session_on_host, vm_on_host
+from qvd.protocols.channels import host_changed, session_on_host, vm_on_host
 from tests.fakes.bells import FakeBells
 from tests.fakes.case import Case
 from tests.fakes.conduct import Conduct
@@ -228,6 +228,43 @@ class LossTests(TenureCase):
         assert not self.world.driver.watched
         assert self.world.bells.heard(vm_on_host(HOST)) == 0
         assert self.world.bells.heard(session_on_host(HOST)) == 0
+        assert self.world.bells.heard(host_changed(HOST)) == 0
+
+
+class DrainTests(TenureCase):
+    def setUp(self) -> None:
+        super().setUp()
+        self.result(self.tenure.begin())
+
+    def test_a_flag_counts_from_its_bell_on(self) -> None:
+        self.hosts.blocked = True
+        self.world.bells.ring(host_changed(HOST))
+        assert self.tenure.status.refusal() == "Server is blocked"
+
+    def test_it_drains_at_each_renewal(self) -> None:
+        """What a user orders meanwhile is stopped again."""
+        self.clock.advance(5)
+        assert self.conduct.count("drain") == 0
+        self.hosts.drain_mode = Drain.STOP
+        self.hosts.to_drain = 1
+        self.world.bells.ring(host_changed(HOST))
+        assert self.conduct.of("drain") == [(Lease(HOST, Epoch(1)),)]
+        self.clock.advance(5)
+        assert self.conduct.count("drain") == 2
+        self.hosts.drain_mode = None
+        self.clock.advance(5)
+        assert self.conduct.count("drain") == 2
+
+    def test_a_database_that_is_away_puts_it_off(self) -> None:
+        self.hosts.drain_mode = Drain.STOP
+        self.conduct.fail("drain", AWAY)
+        self.clock.advance(5)
+        self.clock.advance(5)
+        assert self.conduct.count("drain") == 2
+
+    def test_nobody_listens_after_the_end(self) -> None:
+        self.result(self.tenure.close(stop_vms=False))
+        assert self.world.bells.heard(host_changed(HOST)) == 0
 
 
 class CloseTests(TenureCase):

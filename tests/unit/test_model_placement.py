@@ -62,6 +62,7 @@ def test_a_good_node_takes_what_fits_exactly() -> None:
         (evolve(GOOD, state="lost"), "is lost"),
         (evolve(GOOD, alive=False), "has shown no sign of life in time"),
         (evolve(GOOD, blocked=True), "is blocked for maintenance"),
+        (evolve(GOOD, draining=True), "is being drained"),
         (evolve(GOOD, free=512 * MIB), "has 512 MiB free, 2048 MiB are needed"),
         (evolve(GOOD, free=-5 * MIB), "has 0 MiB free, 2048 MiB are needed"),
         (evolve(GOOD, free=3000 * MIB, available=100 * MIB), "has 100 MiB left just now, 2048 MiB are needed"),

@@ -5,12 +5,13 @@ from __future__ import annotations
 import pytest
 
 from qvd.model.ids import HostId, VMId
-from qvd.protocols.channels import parse_vm_changed, session_on_host, vm_changed, vm_on_host
+from qvd.protocols.channels import host_changed, parse_vm_changed, session_on_host, vm_changed, vm_on_host
 
 
 def test_names() -> None:
     assert vm_on_host(HostId(3)) == "qvd_vm_on_host_3"
     assert session_on_host(HostId(3)) == "qvd_session_on_host_3"
+    assert host_changed(HostId(3)) == "qvd_host_changed_3"
     assert vm_changed() == "qvd_vm_changed"
 
 

@@ -3,6 +3,9 @@
 
 from __future__ import annotations
 
+import getpass
+import os
+import socket
 from argparse import Namespace
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager
@@ -41,6 +44,15 @@ class Farm:
             yield pool
         finally:
             await pool.stop()
+
+
+def who(farm: Farm) -> str:
+    """Who gives the command, for the history."""
+    try:
+        user = getpass.getuser()
+    except (KeyError, OSError):
+        user = f"user {os.getuid()}"
+    return f"{user} on {socket.gethostname()}, qvd-node {farm.command}"
 
 
 Command = Callable[[Farm, Namespace], Awaitable[str]]
