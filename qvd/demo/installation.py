@@ -170,6 +170,7 @@ class Installation:
         tls = self.folder / "tls"
         values: dict[str, Any] = {
             "nodename": NODE,
+            "node.identity": str(self.folder / "node.identity"),
             "database.host": str(self.postgres.socket_folder),
             "database.port": self.postgres.port,
             "database.name": DATABASE,

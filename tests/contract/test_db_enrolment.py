@@ -4,18 +4,21 @@ from __future__ import annotations
 
 from collections.abc import AsyncIterator, Coroutine
 from pathlib import Path
+from random import Random
 from typing import Any
 
 import psycopg2
 import psycopg2.errors
 import pytest
 import pytest_twisted
+from twisted.internet import reactor
 from twisted.internet.defer import Deferred, gatherResults
 
 from qvd.db import cli
 from qvd.db.enrolment import NEW_TOKEN, Enrolments, Machine, digest, issue_token, new_token
 from qvd.db.hosts import Hosts
 from qvd.db.nodes import Nodes
+from qvd.db.pool import Pool
 from qvd.model.errors import Conflict, Forbidden, InvalidRequest, QVDError
 from qvd.model.records import Drain, HostState
 from qvd.model.secret import Secret
@@ -128,6 +131,19 @@ class TestTokens:
         for sql in ("SELECT * FROM host_tokens", "INSERT INTO host_tokens (token_hash, expires_at) VALUES ('', now())"):
             with pytest.raises(psycopg2.errors.InsufficientPrivilege):
                 await world.pool.fetch(sql)
+
+    @pytest_twisted.ensureDeferred
+    async def test_the_role_of_the_api_makes_them_and_cannot_read_them(self, world: World, database: str) -> None:
+        dsn = psycopg2.extensions.make_dsn(database, user="qvd_api")
+        pool = Pool(reactor, dsn, size=1, deadline=10.0, rng=Random(1))
+        await pool.start()
+        try:
+            made = await Enrolments(pool).issue_token("node9", 1.0, "carol through the API")
+            with pytest.raises(psycopg2.errors.InsufficientPrivilege):
+                await pool.fetch("SELECT token_hash FROM host_tokens")
+        finally:
+            await pool.stop()
+        await enrol(world, made)
 
     @pytest.mark.parametrize("hours", [0.0, -1.0, 10000.0, float("nan")])
     def test_times_that_make_no_sense(self, hours: float) -> None:

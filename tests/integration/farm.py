@@ -170,9 +170,12 @@ def kill_guests(run: Path) -> None:
 
 
 class OtherNode:
-    """One more node of a farm that runs: a run folder and ports of its own, and everything else of the farm's."""
+    """One more node of a farm that runs: a run folder and ports of its own, and everything else of the farm's.
 
-    def __init__(self, farm: Farm, name: str) -> None:
+    @param known: its row is there; else it has to be enrolled.
+    """
+
+    def __init__(self, farm: Farm, name: str, known: bool = True) -> None:
         self.farm = farm
         self.folder = farm.folder / name
         self.run = self.folder / "run"
@@ -182,6 +185,7 @@ class OtherNode:
         values = {
             **dict(flatten(tomllib.loads((farm.folder / "node.conf").read_text()))),
             "nodename": name,
+            "node.identity": str(self.folder / "node.identity"),
             "path.run": str(self.run),
             "path.storage.overlays": str(self.folder / "overlays"),
             "l7r.port": self.port,
@@ -189,7 +193,8 @@ class OtherNode:
         }
         lines = (f"{key} = {json.dumps(value)}\n" for key, value in values.items())
         (self.folder / "node.conf").write_text("".join(lines))
-        farm.rows("INSERT INTO hosts (name, address) VALUES (%s, '127.0.0.1')", name)
+        if known:
+            farm.rows("INSERT INTO hosts (name, address) VALUES (%s, '127.0.0.1')", name)
 
     def start(self) -> None:
         self.node = NodeProcess(self.folder)
