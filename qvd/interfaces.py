@@ -7,7 +7,8 @@ from typing import Any, TypeVar
 
 from zope.interface import Attribute, Interface
 
-from qvd.model.ids import Generation, HostId, SessionId, TenantId, UserId, VMId
+from qvd.model.expiry import Expiring, ExpiryTerms, Notice
+from qvd.model.ids import DIId, Generation, HostId, SessionId, TenantId, UserId, VMId
 from qvd.model.records import (
     VM,
     Administrator,
@@ -20,6 +21,7 @@ from qvd.model.records import (
     HostStatus,
     Lease,
     LostNode,
+    RegisteredImage,
     ServerClock,
     SessionSpec,
     TokenTerms,
@@ -127,6 +129,13 @@ class IGuest(Interface):
 
     async def poweroff() -> None:
         """Ask for an orderly power-off."""
+
+    async def expire(parameters: Mapping[str, str]) -> None:
+        """Tell the user that the VM is too old, or soon will be. An agent that does not answer in time has heard it:
+        its hook may wait for the user.
+
+        @param parameters: C{vm.expiration.soft} and C{vm.expiration.hard}, those that there are, in UTC.
+        """
 
 
 class IGuestDialer(Interface):
@@ -353,6 +362,52 @@ class IHosts(Interface):
         @param steady_seconds: for so long the caller has seen this server answer, and its time go as it should. A
             node whose lease is longer than that is left alone.
         """
+
+
+class IHostImages(Interface):
+    """Which disk images this node finds in its storage: the placement keeps VMs away from nodes without theirs."""
+
+    async def registered(lease: Lease) -> Sequence[RegisteredImage]:
+        """All images with a file or folder, and whether this epoch has said that it sees them."""
+
+    async def publish(lease: Lease, seen: Collection[DIId]) -> None:
+        """Say which ones this node sees: these and no others.
+
+        @raise OwnershipLost: another epoch has begun.
+        """
+
+
+class IImages(Interface):
+    """Disk images as administrators see them. Both calls give dates to the running VMs whose tag leads to the image
+    then, and which run another one; they return these VMs. A date that comes sooner already stays."""
+
+    async def publish(di_id: DIId, tags: Collection[str], terms: ExpiryTerms, cause: str) -> Collection[VMId]:
+        """Let VMs start from the image. It takes over C{tags}; C{head}, and C{default} of a first image, come by
+        themselves.
+
+        @raise InvalidRequest: it is not in a state to be published, or a tag is not one to be moved.
+        @raise NotFound: there is no such image.
+        """
+
+    async def set_tag(di_id: DIId, tag: str, terms: ExpiryTerms, cause: str) -> Collection[VMId]:
+        """Put a tag on the image, wherever it was before.
+
+        @raise InvalidRequest: the image is not published, or the tag is not one to be moved.
+        @raise NotFound: there is no such image.
+        """
+
+
+class IExpiry(Interface):
+    """When the running VMs of this node are to end because their image is too old."""
+
+    async def expiring(lease: Lease) -> Sequence[Expiring]:
+        """Those with a date that nobody has ordered to stop."""
+
+    async def told(lease: Lease, vm_id: VMId, notice: Notice, text: str) -> None:
+        """The user was told of the date that C{text} says. No effect when it is another one by now."""
+
+    async def stop_due(lease: Lease) -> Sequence[VMId]:
+        """Order the stop of those that are over by the database's clock, in one transaction; return which."""
 
 
 class IDeadline(Interface):

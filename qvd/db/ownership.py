@@ -9,6 +9,7 @@ from attrs import frozen
 from zope.interface import implementer
 
 from qvd.db.drain import give_up_orders
+from qvd.db.images import IMAGE_COLUMNS, IMAGE_TABLES, resolution_of
 from qvd.db.rows import RELEASED, VM_COLUMNS, VM_TABLES, vm_of
 from qvd.interfaces import IDatabase, IOwnership, ITransaction, Row
 from qvd.model.account import unix_name
@@ -50,8 +51,9 @@ class Ownership:
             if row["drain"] is not None:
                 await give_up_orders(tx, lease.host_id, vm_id)
                 return None
-            if row["di_id"] is None:
-                raise NotFound(f"No usable disk image carries the tag {row['di_tag']!r} in {row['osf']!r}")
+            refusal = resolution_of(row).refusal
+            if refusal is not None:
+                raise NotFound(refusal)
             await tx.execute(
                 "UPDATE vm_runtimes SET vm_state = 'starting', phase = 'preparing', detail = 'Preparing to start',"
                 " since = now(), acked_generation = generation, host_epoch = %s, vm_secret = %s, current_di_id = %s,"
@@ -142,11 +144,9 @@ class Ownership:
 async def startable(tx: ITransaction, lease: Lease, vm_id: VMId) -> Row | None:
     """What a pending start order is for, its row locked; L{None} without one, or when the lease is not live."""
     return await tx.fetch_one(
-        "SELECT v.id AS vm_id, v.tenant_id, v.name, v.di_tag, u.login, o.name AS osf, o.memory, d.id AS di_id,"
-        " d.path, h.drain FROM vm_runtimes r JOIN vms v ON v.id = r.vm_id JOIN users u ON u.id = v.user_id"
-        " JOIN osfs o ON o.id = v.osf_id JOIN host_runtimes h ON h.host_id = r.host_id"
-        " LEFT JOIN di_tags g ON g.osf_id = v.osf_id AND g.tag = v.di_tag"
-        " LEFT JOIN dis d ON d.id = g.di_id AND NOT d.blocked"
+        f"SELECT v.id AS vm_id, v.tenant_id, v.name, u.login, o.memory, {IMAGE_COLUMNS}, h.drain"
+        " FROM vm_runtimes r JOIN vms v ON v.id = r.vm_id JOIN users u ON u.id = v.user_id"
+        f" JOIN osfs o ON o.id = v.osf_id JOIN host_runtimes h ON h.host_id = r.host_id {IMAGE_TABLES}"
         f" WHERE {PENDING} AND r.vm_id = %(vm)s AND r.desired_state = 'running' AND r.vm_state = 'stopped'"
         " AND h.epoch = %(epoch)s AND h.lease_until > now() FOR UPDATE OF r",
         {"host": lease.host_id, "epoch": lease.epoch, "vm": vm_id},

@@ -6,16 +6,18 @@ from __future__ import annotations
 import json
 from collections.abc import Callable, Sequence
 
-from attrs import frozen
+from attrs import evolve, frozen
 from zope.interface import implementer
 
+from qvd.db.images import hosts_without, resolve
 from qvd.db.rows import VM_COLUMNS, VM_TABLES, vm_of
 from qvd.db.wishes import looked_at, wanted_for
 from qvd.interfaces import IDatabase, ITransaction, IVMs, Row
 from qvd.model.affinity import WrongRule
 from qvd.model.errors import NotFound, Unavailable
 from qvd.model.ids import HostId, UserId, VMId
-from qvd.model.placement import Candidate, Decision, Wanted, Weights, decide
+from qvd.model.images import Image
+from qvd.model.placement import NO_NODE, Candidate, Decision, Wanted, Weights, decide
 from qvd.model.records import VM, Desired, Explanation, VMSummary
 from qvd.model.vm import VMState
 
@@ -157,15 +159,7 @@ async def place(tx: ITransaction, vm_id: VMId, weights: Weights, chance: Callabl
     reserved in it, so two at the same moment never overbook a node. A refusal changes no node: it needs no lock, and
     so a crowd before a full farm keeps neither each other waiting nor the nodes' renewals.
     """
-    try:
-        wanted = await wanted_for(tx, vm_id)
-    except WrongRule as error:
-        decision = Decision(None, None, (), problem=error.text)
-    else:
-        decision = decide(await nodes_for(tx, vm_id, wanted), wanted, weights, chance)
-        if decision.host_id is not None:
-            await tx.fetch("SELECT host_id FROM host_runtimes ORDER BY host_id FOR UPDATE")
-            decision = decide(await nodes_for(tx, vm_id, wanted), wanted, weights, chance)
+    decision = await consider(tx, vm_id, weights, chance)
     document = json.dumps(decision.document())
     if decision.host_id is None:
         await tx.execute(
@@ -181,9 +175,29 @@ async def place(tx: ITransaction, vm_id: VMId, weights: Weights, chance: Callabl
     return decision
 
 
-async def nodes_for(tx: ITransaction, vm_id: VMId, wanted: Wanted) -> Sequence[Candidate]:
+async def consider(tx: ITransaction, vm_id: VMId, weights: Weights, chance: Callable[[], float]) -> Decision:
+    """What L{place} decides. Returns with the nodes' rows locked when one takes it."""
+    resolution = await resolve(tx, vm_id)
+    if resolution.refusal is not None:
+        return Decision(None, None, (), problem=resolution.refusal)
+    try:
+        wanted = await wanted_for(tx, vm_id)
+    except WrongRule as error:
+        return Decision(None, None, (), problem=f"{NO_NODE}: {error.text}")
+    decision = decide(await nodes_for(tx, vm_id, wanted, resolution.image), wanted, weights, chance)
+    if decision.host_id is not None:
+        await tx.fetch("SELECT host_id FROM host_runtimes ORDER BY host_id FOR UPDATE")
+        decision = decide(await nodes_for(tx, vm_id, wanted, resolution.image), wanted, weights, chance)
+    return decision
+
+
+async def nodes_for(tx: ITransaction, vm_id: VMId, wanted: Wanted, image: Image | None) -> Sequence[Candidate]:
     """All nodes, as they are now."""
-    return await looked_at(tx, vm_id, wanted, [candidate_of(row) for row in await tx.fetch(CANDIDATES)])
+    nodes = [candidate_of(row) for row in await tx.fetch(CANDIDATES)]
+    if image is not None:
+        without = await hosts_without(tx, image)
+        nodes = [evolve(node, lacks=image.version if node.host_id in without else None) for node in nodes]
+    return await looked_at(tx, vm_id, wanted, nodes)
 
 
 def candidate_of(row: Row) -> Candidate:

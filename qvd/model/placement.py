@@ -17,6 +17,7 @@ from attrs import asdict, evolve, field, frozen
 from qvd.model.ids import HostId
 
 MIB = 1024 * 1024
+NO_NODE = "No node can take this virtual machine"
 MOST_PRESSURE = 20.0
 """Per cent of the last 10 s. A node all of whose work waited longer than that for memory is busy moving pages, though
 it may still say that some are available."""
@@ -40,6 +41,7 @@ class Candidate:
     @ivar properties: those of its own that the VM's rules name.
     @ivar company: how many VMs bound to it share the VM's value of a property that its rules name; 0 is left out.
     @ivar draining: it is to get empty.
+    @ivar lacks: version of the VM's disk image, where the node does not see it in its storage.
     """
 
     host_id: HostId
@@ -58,6 +60,7 @@ class Candidate:
     properties: Properties = field(factory=dict)
     company: Mapping[str, int] = field(factory=dict)
     draining: bool = False
+    lacks: str | None = None
 
 
 @frozen
@@ -117,7 +120,7 @@ class Verdict:
 class Decision:
     """The node, if any, with its name, and what was found of each.
 
-    @ivar wanted: L{None} where that was not to be understood: then C{problem} says why, and no node was looked at.
+    @ivar wanted: L{None} where C{problem}, a sentence, kept it from any node: then none was looked at.
     """
 
     host_id: HostId | None
@@ -139,11 +142,11 @@ class Decision:
     def refusal(self) -> str:
         """The sentence for a user whose VM no node takes."""
         if self.problem is not None:
-            return f"No node can take this virtual machine: {self.problem}"
+            return self.problem
         if not self.verdicts:
-            return "No node can take this virtual machine: none is registered"
+            return f"{NO_NODE}: none is registered"
         reasons = (f"{verdict.name} {verdict.rejection}" for verdict in self.verdicts)
-        return "No node can take this virtual machine: " + "; ".join(reasons)
+        return f"{NO_NODE}: " + "; ".join(reasons)
 
 
 # The filters. Each gives the reason, as what follows the node's name, or None.
@@ -170,6 +173,10 @@ def other_hypervisor(node: Candidate, wanted: Wanted) -> str | None:
         return None
     runs = "has not said what it runs" if node.hypervisor is None else f"runs {node.hypervisor}"
     return f"{runs}, {wanted.hypervisor} is needed"
+
+
+def lacks_image(node: Candidate, wanted: Wanted) -> str | None:
+    return None if node.lacks is None else f"does not have image {node.lacks!r}"
 
 
 def lacks_property(node: Candidate, wanted: Wanted) -> str | None:
@@ -220,6 +227,7 @@ RULES: Sequence[Callable[[Candidate, Wanted], str | None]] = (
     blocked,
     draining,
     other_hypervisor,
+    lacks_image,
     lacks_property,
     company_to_avoid,
     company_missing,

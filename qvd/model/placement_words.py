@@ -22,7 +22,7 @@ def describe(document: Mapping[str, Any]) -> list[str]:
     wanted = document.get("wanted") or {}
     lines = [f"needs {'; '.join(wishes)}"] if (wishes := list(wishes_of(wanted))) else []
     if document.get("problem"):
-        lines.append(f"no node was looked at: {document['problem']}")
+        lines.append(f"no node was looked at. {document['problem']}")
     for verdict in document["nodes"]:
         name, figures = verdict["name"], "; ".join(figures_of(verdict["inputs"]))
         if verdict["rejection"]:

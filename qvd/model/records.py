@@ -270,6 +270,19 @@ class LostNode:
 
 
 @frozen
+class RegisteredImage:
+    """A disk image with a file or folder.
+
+    @ivar path: below C{path.storage.images}.
+    @ivar seen: this node has said that it sees it.
+    """
+
+    di_id: DIId
+    path: str
+    seen: bool
+
+
+@frozen
 class Administrator:
     """Who administers a tenant."""
 

@@ -34,6 +34,16 @@ def vm_changed() -> str:
     return "qvd_vm_changed"
 
 
+def expiry_on_host(host_id: HostId) -> str:
+    """The dates of a VM of the host have changed, or what they wait for."""
+    return f"qvd_expiry_on_host_{host_id}"
+
+
+def images_changed() -> str:
+    """A disk image has come, has gone, or has another state or path."""
+    return "qvd_images_changed"
+
+
 def parse_vm_changed(payload: str) -> VMId | None:
     """The VM; L{None} when the payload names none, so that it may be any."""
     return VMId(int(payload)) if _VM_ID.fullmatch(payload) else None

@@ -341,10 +341,10 @@ class TestOwnership:
     @pytest_twisted.ensureDeferred
     async def test_a_missing_image_is_refused_with_a_reason(self, world: World) -> None:
         lease = await world.running_host()
-        world.ask("UPDATE dis SET blocked = true")
         await world.vms.order_start(world.vm_id, "alice")
+        world.ask("UPDATE dis SET blocked = true")
         (vm,) = await world.ownership.pending(lease, ())
-        with pytest.raises(NotFound, match="'default' in 'desk'") as caught:
+        with pytest.raises(NotFound, match=r"'1' of 'desk'.* is blocked") as caught:
             await world.ownership.claim_start(lease, world.vm_id, SECRET)
         await world.ownership.refuse(lease, world.vm_id, vm.generation, caught.value.text)
         row = world.row()

@@ -50,6 +50,9 @@ class FakeGuest:
         await self.conduct.before("poweroff")
         await self.conduct.after("poweroff")
 
+    async def expire(self, parameters: Mapping[str, str]) -> None:
+        await self.conduct.before("expire", dict(parameters))
+
 
 @implementer(IGuestDialer)
 class FakeDialer:

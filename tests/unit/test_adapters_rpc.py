@@ -119,6 +119,22 @@ class TestCaller:
             assert results == [None]
             pipe.lose()
 
+    def test_an_expiry(self) -> None:
+        results, _, pipe = self.begin(self.guest.expire({"vm.expiration.soft": "2026-01-31 18:00:00"}))
+        assert pipe.take().startswith(b"GET /vma/expire?vm.expiration.soft=2026-01-31%2018%3A00%3A00 HTTP")
+        pipe.feed(encode_result(1))
+        assert results == [None]
+        pipe.lose()
+
+    def test_a_hook_that_waits_for_the_user(self) -> None:
+        results, _, pipe = self.begin(self.guest.expire({}))
+        self.reactor.advance(4)
+        assert results == [None]
+        pipe.lose()
+
+    def test_an_expiry_that_nobody_hears(self) -> None:
+        assert self.refusal(self.guest.expire({}), encode_error("the hook fails")) == "the hook fails"
+
     @pytest.mark.parametrize("method", ["x_state", "x_suspend"])
     def test_states(self, method: str) -> None:
         results, _, pipe = self.begin(getattr(self.guest, method)())

@@ -63,6 +63,7 @@ def test_a_good_node_takes_what_fits_exactly() -> None:
         (evolve(GOOD, alive=False), "has shown no sign of life in time"),
         (evolve(GOOD, blocked=True), "is blocked for maintenance"),
         (evolve(GOOD, draining=True), "is being drained"),
+        (evolve(GOOD, lacks="2026-01"), "does not have image '2026-01'"),
         (evolve(GOOD, free=512 * MIB), "has 512 MiB free, 2048 MiB are needed"),
         (evolve(GOOD, free=-5 * MIB), "has 0 MiB free, 2048 MiB are needed"),
         (evolve(GOOD, free=3000 * MIB, available=100 * MIB), "has 100 MiB left just now, 2048 MiB are needed"),
@@ -245,11 +246,9 @@ def test_so_is_what_was_asked_for_and_seen() -> None:
 
 
 def test_a_request_that_is_not_understood() -> None:
-    decision = Decision(None, None, (), problem="the property qvd.placement.require is odd")
-    assert decision.refusal == "No node can take this virtual machine: the property qvd.placement.require is odd"
-    assert describe(json.loads(json.dumps(decision.document()))) == [
-        "no node was looked at: the property qvd.placement.require is odd"
-    ]
+    decision = Decision(None, None, (), problem="The property is odd")
+    assert decision.refusal == "The property is odd"
+    assert describe(json.loads(json.dumps(decision.document()))) == ["no node was looked at. The property is odd"]
 
 
 def test_a_decision_of_the_first_release_is_told_too() -> None:
@@ -309,3 +308,7 @@ def test_whoever_takes_it_was_not_rejected_and_has_the_most(
     else:
         (taken,) = [node for node in fit if node.host_id == decision.host_id]
         assert score(taken, in_force, weights, chance) == max(score(node, in_force, weights, chance) for node in fit)
+
+
+def test_what_no_node_can_help_is_said_without_the_nodes() -> None:
+    assert Decision(None, None, (), problem="The disk image is blocked").refusal == "The disk image is blocked"

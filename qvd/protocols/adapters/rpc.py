@@ -44,6 +44,10 @@ LIMITS = HeadLimits(head_bytes=64 * 1024, head_seconds=10.0, first_seconds=10.0,
 Method = Callable[[Mapping[str, str]], Awaitable[object]]
 
 
+class AgentSilent(GuestError):
+    """No answer in time."""
+
+
 class _ReplyFactory(Factory):
     noisy = False
 
@@ -79,6 +83,13 @@ class RemoteGuest:
     async def poweroff(self) -> None:
         await self._call(Call("poweroff"))
 
+    async def expire(self, parameters: Mapping[str, str]) -> None:
+        try:
+            await self._call(Call("expire", parameters))
+        except AgentSilent:
+            # It goes on all the same: a hook may wait until the user has read what it shows.
+            pass
+
     async def _state(self, call: Call) -> str:
         state = await self._call(call)
         if not isinstance(state, str) or not state.isascii() or not state.isidentifier():
@@ -90,7 +101,7 @@ class RemoteGuest:
         try:
             reply = await Deferred.fromCoroutine(self._exchange(call)).addTimeout(self._timeout, self._clock)
         except Overdue:
-            raise GuestError(f"The virtual machine's agent has not answered in {self._timeout:g} s") from None
+            raise AgentSilent(f"The virtual machine's agent has not answered in {self._timeout:g} s") from None
         except (ConnectError, DNSLookupError) as error:
             raise GuestError(f"The virtual machine's agent cannot be reached: {error}") from None
         except ConnectionClosed:
