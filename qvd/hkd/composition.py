@@ -20,7 +20,9 @@ from qvd.admin.status import StatusSite
 from qvd.auth.local import Argon2Hasher, LocalAuthenticator
 from qvd.auth.token import TokenAuthenticator
 from qvd.db.administrators import Administrators
+from qvd.db.expiry import Expiry
 from qvd.db.hosts import Hosts
+from qvd.db.images import HostImages
 from qvd.db.migrate import check_compatible
 from qvd.db.notify import Bells
 from qvd.db.ownership import Ownership
@@ -29,6 +31,8 @@ from qvd.db.sessions import Sessions
 from qvd.db.users import Users
 from qvd.db.vms import VMs
 from qvd.hkd import configured, identity
+from qvd.hkd.expiry import ExpiryParts
+from qvd.hkd.images import ImageFolder, ImageParts, Lister, in_daemon_thread
 from qvd.hkd.node import Node
 from qvd.hkd.runner import Ports
 from qvd.hkd.serving import Listener, Steps
@@ -58,6 +62,7 @@ class Machine:
     @ivar capacity: what there is for VMs just now.
     @ivar ready: called once, when clients are served.
     @ivar failed: called when the node cannot go on: its process must end.
+    @ivar images: names the disk images that are there; L{None}: what lies in C{path.storage.images}.
     """
 
     reactor: Any
@@ -68,6 +73,7 @@ class Machine:
     random: Random
     ready: Callable[[], object]
     failed: Callable[[], object]
+    images: Lister | None = None
 
 
 class ConversationFactory(Factory):
@@ -159,10 +165,28 @@ class Composition:
             ),
             times=configured.lease_times(settings),
             cluster=configured.cluster_times(settings),
+            images=self._image_parts(),
+            expiry=ExpiryParts(
+                expiry=Expiry(self.pool),
+                dialer=machine.dialer,
+                look=settings.seconds("hkd.reconcile"),
+                warning=settings.seconds("hkd.expire.warning"),
+            ),
             look_seconds=settings.seconds("hkd.reconcile"),
             capacity=machine.capacity,
             new_secret=lambda: Secret(secrets.token_urlsafe(32)),
         )
+
+    def _image_parts(self) -> ImageParts:
+        settings, reactor = self.settings, self.machine.reactor
+        folder = ImageFolder(
+            reactor,
+            configured.image_folder(settings),
+            lambda work: in_daemon_thread(reactor, work),
+            configured.image_patience(settings),
+        )
+        names = self.machine.images or folder.list
+        return ImageParts(HostImages(self.pool), names, settings.seconds("hkd.images.interval"))
 
     def _services(self) -> Services:
         settings = self.settings

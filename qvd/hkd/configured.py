@@ -24,6 +24,7 @@ from qvd.protocols.adapters.heads import HeadLimits
 from qvd.protocols.adapters.tls import TLSLimits
 
 BOOT_PING_SECONDS = 0.1
+IMAGE_SECONDS = 5.0
 
 
 def read_settings(path: Path) -> Settings:
@@ -108,6 +109,16 @@ def node_times(settings: Settings) -> NodeTimes:
 def lease_times(settings: Settings) -> LeaseTimes:
     """Of this node's own lease."""
     return LeaseTimes(settings.seconds("hkd.lease"), settings.seconds("hkd.heartbeat"))
+
+
+def image_folder(settings: Settings) -> Path:
+    """Where the disk images are."""
+    return Path(settings.text("path.storage.images"))
+
+
+def image_patience(settings: Settings) -> float:
+    """Seconds for a look at the disk images. A node looks before it renews its lease for the first time."""
+    return min(IMAGE_SECONDS, settings.seconds("hkd.lease") / 6)
 
 
 def cluster_times(settings: Settings) -> ClusterTimes:

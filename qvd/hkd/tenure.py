@@ -11,8 +11,10 @@ from twisted.internet.interfaces import IReactorTime
 from twisted.logger import Logger
 
 from qvd.hkd.cluster import Cluster, ClusterTimes
+from qvd.hkd.expiry import ExpiryParts, ExpiryWatch
 from qvd.hkd.fleet import Fleet
 from qvd.hkd.heartbeat import Heartbeat, LeaseTimes
+from qvd.hkd.images import ImageParts, ImageWatch
 from qvd.hkd.runner import Ports
 from qvd.hkd.sessionwatch import SessionWatch
 from qvd.interfaces import IBells, IDeadline, IHosts, INodeStatus, ISessionKiller, ISessions, IVMs
@@ -45,6 +47,8 @@ class TenureParts:
     ports: Ports
     times: LeaseTimes
     cluster: ClusterTimes
+    images: ImageParts
+    expiry: ExpiryParts
     look_seconds: float
     capacity: Callable[[], Capacity]
     new_secret: Callable[[], Secret]
@@ -83,6 +87,8 @@ class Tenure:
         ended = await parts.hosts.end_stale_sessions(self._lease, "The node was restarted")
         if ended:
             self.log.info("{count} sessions of a former daemon ended", count=ended)
+        self._images = ImageWatch(parts.clock, self._lease, parts.bells, parts.images)
+        await self._images.look()
         await parts.hosts.set_state(self._lease, HostState.RUNNING)
         self._start(sent_at)
 
@@ -103,11 +109,18 @@ class Tenure:
             parts.clock, self._lease.host_id, parts.sessions, parts.killer, parts.bells, parts.look_seconds
         )
         self._cluster = Cluster(parts.clock, self._lease, parts.hosts, parts.vms, parts.cluster)
+        self._expiry = ExpiryWatch(parts.clock, self._lease, parts.bells, parts.expiry)
         self._heartbeat.start(registered_at)
         self._end_bell = parts.bells.listen(host_changed(self._lease.host_id), lambda _: self._heartbeat.now())
         self.fleet.start()
         self._watch.start()
         self._cluster.start()
+        self._images.start()
+        self._expiry.start()
+
+    async def _stop_watches(self) -> None:
+        for watch in (self._expiry, self._images, self._cluster, self._watch):
+            await watch.stop()
 
     async def _renewed(self) -> None:
         await self.fleet.flush_seen()
@@ -129,8 +142,7 @@ class Tenure:
         One whose processes do not end keeps the node out for so long only as an orderly end may take. The next epoch
         finds it and goes on trying, its home stays locked, and the driver starts it no second time.
         """
-        await self._cluster.stop()
-        await self._watch.stop()
+        await self._stop_watches()
         await self.fleet.stop_orders()
         gone = Deferred.fromCoroutine(self.fleet.idle())
         gone.addTimeout(self._parts.ports.deadlines.end, self._parts.clock)
@@ -145,8 +157,7 @@ class Tenure:
     async def close(self, stop_vms: bool) -> None:
         """Leave in order. With C{stop_vms} the VMs are stopped first; else they wait for the next daemon."""
         await self._say(HostState.STOPPING)
-        await self._cluster.stop()
-        await self._watch.stop()
+        await self._stop_watches()
         await self.fleet.stop_orders()
         if stop_vms:
             self.fleet.stop_all("The node is being stopped")

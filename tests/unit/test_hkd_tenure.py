@@ -5,7 +5,9 @@ from __future__ import annotations
 from twisted.internet.task import Clock
 
 from qvd.hkd.cluster import ClusterTimes
+from qvd.hkd.expiry import ExpiryParts
 from qvd.hkd.heartbeat import LeaseTimes
+from qvd.hkd.images import ImageParts
 from qvd.hkd.tenure import NodeName, Tenure, TenureParts
 from qvd.model.errors import DatabaseUnavailable, NotFound, TransientError, Unavailable
 from qvd.model.ids import Epoch, SessionId, VMId
@@ -18,8 +20,10 @@ from tests.fakes.case import Case
 from tests.fakes.conduct import Conduct
 from tests.fakes.deadline import FakeDeadline
 from tests.fakes.driver import FakeDriver, guest_of
-from tests.fakes.guest import FakeGuest
+from tests.fakes.expiry import FakeExpiry
+from tests.fakes.guest import FakeDialer, FakeGuest
 from tests.fakes.hosts import FakeHosts
+from tests.fakes.images import FakeImages
 from tests.fakes.ownership import HOST, FakeOwnership, FakeVMs, Rows, vm_row
 from tests.fakes.sessions import FakeKiller, FakeSessions
 from tests.unit.test_hkd_fleet import ports
@@ -55,6 +59,8 @@ class World:
         self.driver = FakeDriver(self.conduct)
         self.driver.domains[VMId(1)] = Domain(VMId(1), True, guest_of(1))
         self.guest = FakeGuest(self.conduct)
+        self.images = FakeImages(self.conduct)
+        self.expiry = FakeExpiry(self.clock, self.conduct)
 
     def parts(self, name: str = "n1") -> TenureParts:
         return TenureParts(
@@ -69,6 +75,8 @@ class World:
             ports=ports(self.clock, self.driver, self.ownership, self.guest),
             times=LeaseTimes(lease=40.0, renew=5.0),
             cluster=ClusterTimes(interval=5.0, margin=5.0, lease=40.0),
+            images=ImageParts(self.images, self.images.names, 60.0),
+            expiry=ExpiryParts(self.expiry, FakeDialer(self.guest), look=5.0, warning=300.0),
             look_seconds=5.0,
             capacity=lambda: Capacity(1 << 30, 2.0, 1 << 29, 1.5),
             new_secret=lambda: Secret("new"),
@@ -91,7 +99,17 @@ class BeginTests(TenureCase):
     def test_all_that_may_fail_is_done_before_anything_runs(self) -> None:
         held = self.conduct.hold("set_state")
         beginning = self.begin(self.tenure.begin())
-        assert self.conduct.names() == ["register", "bound", "list", "adopt", "end_stale_sessions", "set_state"]
+        assert self.conduct.names() == [
+            "register",
+            "bound",
+            "list",
+            "adopt",
+            "end_stale_sessions",
+            "names",
+            "registered",
+            "publish_images",
+            "set_state",
+        ]
         assert self.clock.getDelayedCalls() == []
         held.go_on()
         self.result(beginning)
