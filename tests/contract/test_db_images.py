@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from collections.abc import AsyncIterator, Collection
 from contextlib import closing
+from importlib.resources import files
+from pathlib import Path
 from random import Random
 from typing import Any
 
@@ -15,6 +17,7 @@ from twisted.internet import reactor as installed_reactor
 from twisted.internet.defer import Deferred
 from twisted.internet.task import deferLater
 
+from qvd.db import migrate
 from qvd.db.images import HostImages, Images
 from qvd.db.pool import Pool
 from qvd.model.errors import InvalidRequest, NotFound, OwnershipLost, Unavailable
@@ -353,3 +356,35 @@ class TestPublication:
             starting.commit()
         assert await publishing == (world.vm_id,)
         assert world.row()["vm_expiration_hard"] is not None
+
+
+class TestMigration:
+    def test_images_of_before(self, empty_database: str, tmp_path: Path) -> None:
+        """Their tags stay where they are; what is missing comes. The files of other parts are left out."""
+        schema = files("qvd.db.schema")
+        folder = tmp_path / "schema"
+        folder.mkdir()
+        (folder / "0001_initial.sql").write_bytes((schema / "0001_initial.sql").read_bytes())
+        migrate.initialize(empty_database, folder=folder)
+        with closing(psycopg2.connect(empty_database)) as connection, connection, connection.cursor() as cursor:
+            cursor.execute("INSERT INTO tenants (id, name) VALUES (1, 'acme')")
+            cursor.execute("INSERT INTO osfs (id, tenant_id, name, memory) VALUES (1, 1, 'desk', 1), (2, 1, 'bare', 1)")
+            cursor.execute(
+                "INSERT INTO dis (id, tenant_id, osf_id, path, version) VALUES (1, 1, 1, 'a', '1'),"
+                " (2, 1, 1, 'b', '2'), (3, 1, 1, 'c', 'default'), (4, 1, 1, 'd', '4')"
+            )
+            tags = "(1, 'default', 2), (1, '1', 1), (1, '2', 4)"
+            cursor.execute(f"INSERT INTO di_tags (osf_id, tag, di_id) VALUES {tags}")
+        (folder / "0004_images.sql").write_bytes((schema / "0004_images.sql").read_bytes())
+        migrate.apply_all(empty_database, folder)
+        with closing(psycopg2.connect(empty_database)) as connection, connection.cursor() as cursor:
+            cursor.execute("SELECT tag, di_id, fixed FROM di_tags ORDER BY tag")
+            assert cursor.fetchall() == [
+                ("1", 1, True),
+                ("2", 4, False),
+                ("4", 4, True),
+                ("default", 2, False),
+                ("head", 4, False),
+            ]
+            cursor.execute("SELECT DISTINCT state FROM dis")
+            assert cursor.fetchall() == [("published",)]

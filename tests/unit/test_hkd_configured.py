@@ -57,3 +57,11 @@ def test_settings_that_cannot_be_read_name_the_file(tmp_path: Path, text: str | 
         configured.read_settings(path)
     assert caught.value.text.startswith(f"{path}: ")
     assert complaint in caught.value.text
+
+
+def test_a_look_at_the_images_costs_no_lease() -> None:
+    for lease in (3.0, 30.0, 3000.0):
+        given = settings(**{"hkd.lease": lease, "hkd.heartbeat": 1.0})
+        assert configured.image_patience(given) < lease / 4
+    assert configured.image_patience(settings()) == 5.0
+    assert configured.image_folder(settings(**{"path.storage.images": "/srv/images"})) == Path("/srv/images")

@@ -10,11 +10,11 @@ from qvd.hkd.heartbeat import LeaseTimes
 from qvd.hkd.images import ImageParts
 from qvd.hkd.tenure import NodeName, Tenure, TenureParts
 from qvd.model.errors import DatabaseUnavailable, NotFound, TransientError, Unavailable
-from qvd.model.ids import Epoch, SessionId, VMId
+from qvd.model.ids import DIId, Epoch, SessionId, VMId
 from qvd.model.records import Capacity, Desired, Domain, Drain, HostState, Lease
 from qvd.model.secret import Secret
 from qvd.model.vm import VMState
-from qvd.protocols.channels import host_changed, session_on_host, vm_on_host
+from qvd.protocols.channels import host_changed, images_changed, session_on_host, vm_on_host
 from tests.fakes.bells import FakeBells
 from tests.fakes.case import Case
 from tests.fakes.conduct import Conduct
@@ -169,12 +169,26 @@ class BeginTests(TenureCase):
         self.world.bells.ring(session_on_host(HOST))
         assert [closed for closed, _ in self.world.killer.closed] == [SessionId("old")]
 
+    def test_vms_that_are_too_old_are_stopped(self) -> None:
+        self.result(self.tenure.begin())
+        self.world.expiry.set(1, hard=3)
+        self.clock.pump([1.0] * 6)
+        assert self.world.expiry.stopped == {VMId(1): 5.0}
+
+    def test_images_that_come_are_told_of(self) -> None:
+        self.result(self.tenure.begin())
+        assert self.world.images.published == []
+        self.world.images.paths[DIId(4)] = "desk"
+        self.world.images.here.add("desk")
+        self.world.bells.ring(images_changed())
+        assert self.world.images.published == [4]
+
     def test_an_unknown_node_is_told_so(self) -> None:
         error = self.failure(Tenure(self.world.parts("n2")).begin(), NotFound)
         assert "'n2'" in error.text
 
     def test_a_failure_at_any_point_leaves_nothing_running(self) -> None:
-        for name in ("register", "bound", "adopt", "end_stale_sessions", "set_state"):
+        for name in ("register", "bound", "adopt", "end_stale_sessions", "registered", "publish_images", "set_state"):
             self.conduct.fail(name, AWAY)
             self.failure(Tenure(self.world.parts()).begin(), DatabaseUnavailable)
         self.conduct.fail("list", TransientError("no answer"))
