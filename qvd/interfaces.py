@@ -7,6 +7,7 @@ from typing import Any, TypeVar
 
 from zope.interface import Attribute, Interface
 
+from qvd.model.crashloop import Ending
 from qvd.model.expiry import Expiring, ExpiryTerms, Notice
 from qvd.model.ids import DIId, Generation, HostId, SessionId, TenantId, UserId, VMId
 from qvd.model.records import (
@@ -212,7 +213,8 @@ class IVMs(Interface):
         checks capacity. No effect on a VM that runs or is ordered to.
 
         @param cause: who wants it and why, for the history.
-        @raise Unavailable: no node can take it; the text names each node and the rule that rejected it.
+        @raise Unavailable: no node can take it; the text names each node and the rule that rejected it. Or it has
+            failed too often, and may not be started yet.
         """
 
     async def order_stop(vm_id: VMId, cause: str) -> None:
@@ -226,6 +228,13 @@ class IVMs(Interface):
         when somebody else has done it.
 
         @return: it has a node now.
+        """
+
+    async def reset_failures(vm_id: VMId, cause: str) -> None:
+        """Forget the failures of a VM, so that it may be started at once.
+
+        @param cause: who wants it, for the history.
+        @raise NotFound: there is no such VM.
         """
 
 
@@ -292,9 +301,10 @@ class IOwnership(Interface):
     async def acknowledge(lease: Lease, vm_id: VMId, generation: Generation) -> bool:
         """Take up an order that needs no change of state, or whose change follows."""
 
-    async def adopt(lease: Lease, vm: VM) -> None:
+    async def adopt(lease: Lease, vm: VM, again: bool = False) -> None:
         """Bring the row of a VM that survived its daemon under this epoch.
 
+        @param again: its order is to be taken up once more, after its release.
         @raise OwnershipLost: the row is not this node's.
         """
 
@@ -308,12 +318,19 @@ class IOwnership(Interface):
     async def progress(lease: Lease, vm_id: VMId, phase: str, detail: str) -> None:
         """Show what is going on inside a phase. No effect once the phase is over."""
 
+    async def show(lease: Lease, texts: Sequence[tuple[VMId, str, str]]) -> Collection[VMId]:
+        """L{progress} for many VMs at once: VM, phase and text of each.
+
+        @return: those whose phase was not over, and whose row says so now.
+        """
+
     async def seen(lease: Lease, vm_ids: Sequence[VMId]) -> None:
         """These guests have just answered."""
 
-    async def release(lease: Lease, vm_id: VMId, error: str | None) -> None:
+    async def release(lease: Lease, vm_id: VMId, error: str | None, ending: Ending = Ending.NEUTRAL) -> None:
         """The VM does not run any more: the row becomes C{stopped} and free, unless a newer start order waits.
 
+        @param ending: what that says of the VM: its failures in a row are counted, and make it wait.
         @raise OwnershipLost: no row of this host and epoch.
         """
 

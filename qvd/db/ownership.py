@@ -13,13 +13,36 @@ from qvd.db.images import IMAGE_COLUMNS, IMAGE_TABLES, resolution_of
 from qvd.db.rows import RELEASED, VM_COLUMNS, VM_TABLES, vm_of
 from qvd.interfaces import IDatabase, IOwnership, ITransaction, Row
 from qvd.model.account import unix_name
+from qvd.model.crashloop import Ending, back_offs
 from qvd.model.errors import NotFound, OwnershipLost
 from qvd.model.ids import DIId, Generation, TenantId, VMId
 from qvd.model.records import VM, Change, Lease, VMSpec
 from qvd.model.secret import Secret
 from qvd.model.vm import VMState
 
-PENDING = "r.host_id = %(host)s AND r.generation > r.acked_generation"
+# A start that was ordered while the VM went down, and failed once too often, waits for the end of its back-off.
+PENDING = (
+    "r.host_id = %(host)s AND r.generation > r.acked_generation"
+    " AND (r.desired_state = 'stopped' OR r.retry_at IS NULL OR r.retry_at <= now())"
+)
+# In order of id, like all that lock several of these rows.
+SHOW = """
+    UPDATE vm_runtimes r SET detail = n.detail FROM (
+        SELECT t.vm_id, s.detail FROM vm_runtimes t
+        JOIN unnest(%(vms)s::integer[], %(phases)s::text[], %(details)s::text[]) AS s (vm_id, phase, detail)
+            USING (vm_id)
+        WHERE t.host_id = %(host)s AND t.host_epoch = %(epoch)s AND t.phase = s.phase
+        ORDER BY t.vm_id FOR UPDATE OF t
+    ) n WHERE r.vm_id = n.vm_id RETURNING r.vm_id
+"""
+# What the end of a run says of the VM; the right sides read the row as it was.
+COUNTED = """
+    failures = CASE %(ending)s WHEN 'failed' THEN failures + 1 WHEN 'settled' THEN 0 ELSE failures END,
+    retry_at = CASE %(ending)s
+        WHEN 'failed' THEN now() + nullif((%(pauses)s::float8[])[least(failures + 1, %(most)s)], 0)
+            * interval '1 second'
+        WHEN 'settled' THEN NULL ELSE retry_at END
+"""
 
 
 @implementer(IOwnership)
@@ -38,7 +61,7 @@ class Ownership:
         rows = await self.db.fetch(
             f"SELECT {VM_COLUMNS} FROM {VM_TABLES} WHERE {PENDING} OR (r.host_id = %(host)s"
             "  AND r.host_epoch = %(epoch)s AND r.vm_state <> 'stopped' AND r.vm_id <> ALL(%(carried)s::integer[]))"
-            " ORDER BY r.desired_state DESC, r.vm_id",
+            " ORDER BY r.desired_state DESC, r.ordered_at, r.vm_id",
             {"host": lease.host_id, "epoch": lease.epoch, "carried": list(carried)},
         )
         return [vm_of(row) for row in rows]
@@ -80,12 +103,13 @@ class Ownership:
         )
         return touched > 0
 
-    async def adopt(self, lease: Lease, vm: VM) -> None:
+    async def adopt(self, lease: Lease, vm: VM, again: bool = False) -> None:
         await self._guarded(
             vm.vm_id,
-            "UPDATE vm_runtimes SET host_epoch = %(epoch)s WHERE vm_id = %(vm)s AND host_id = %(host)s"
-            " AND host_epoch = %(old)s AND host_epoch <= %(epoch)s",
-            {"vm": vm.vm_id, "host": lease.host_id, "epoch": lease.epoch, "old": vm.epoch},
+            "UPDATE vm_runtimes SET host_epoch = %(epoch)s, acked_generation = CASE WHEN %(again)s"
+            "  THEN least(acked_generation, generation - 1) ELSE acked_generation END"
+            " WHERE vm_id = %(vm)s AND host_id = %(host)s AND host_epoch = %(old)s AND host_epoch <= %(epoch)s",
+            {"vm": vm.vm_id, "host": lease.host_id, "epoch": lease.epoch, "old": vm.epoch, "again": again},
         )
 
     async def save(self, lease: Lease, vm_id: VMId, expected: VMState, change: Change) -> None:
@@ -120,20 +144,37 @@ class Ownership:
             (detail, vm_id, lease.host_id, lease.epoch, phase),
         )
 
+    async def show(self, lease: Lease, texts: Sequence[tuple[VMId, str, str]]) -> Collection[VMId]:
+        vms, phases, details = (list(column) for column in zip(*texts, strict=True)) if texts else ([], [], [])
+        rows = await self.db.fetch(
+            SHOW, {"vms": vms, "phases": phases, "details": details, "host": lease.host_id, "epoch": lease.epoch}
+        )
+        return {VMId(row["vm_id"]) for row in rows}
+
     async def seen(self, lease: Lease, vm_ids: Sequence[VMId]) -> None:
         await self.db.execute(
             "UPDATE vm_runtimes SET vma_ok_ts = now() WHERE vm_id = ANY(%s) AND host_id = %s AND host_epoch = %s",
             (list(vm_ids), lease.host_id, lease.epoch),
         )
 
-    async def release(self, lease: Lease, vm_id: VMId, error: str | None) -> None:
+    async def release(self, lease: Lease, vm_id: VMId, error: str | None, ending: Ending = Ending.NEUTRAL) -> None:
+        pauses = list(back_offs())
         # A start ordered while the VM was going down keeps its node and is taken up there; else the row is free.
         await self._guarded(
             vm_id,
-            f"UPDATE vm_runtimes SET {RELEASED}, phase = 'stopped', last_error = coalesce(%(error)s, last_error),"
+            f"UPDATE vm_runtimes SET {RELEASED}, {COUNTED}, phase = 'stopped',"
+            " last_error = coalesce(%(error)s, last_error),"
             " host_id = CASE WHEN desired_state = 'running' AND generation > acked_generation THEN host_id END"
             " WHERE vm_id = %(vm)s AND host_id = %(host)s AND host_epoch = %(epoch)s",
-            {"vm": vm_id, "host": lease.host_id, "epoch": lease.epoch, "error": error},
+            {
+                "vm": vm_id,
+                "host": lease.host_id,
+                "epoch": lease.epoch,
+                "error": error,
+                "ending": ending.value,
+                "pauses": pauses,
+                "most": len(pauses),
+            },
         )
 
     async def _guarded(self, vm_id: VMId, sql: str, parameters: dict[str, object]) -> None:

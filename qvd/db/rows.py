@@ -11,7 +11,8 @@ from qvd.model.vm import VMState
 VM_COLUMNS = """
     v.id AS vm_id, v.tenant_id, v.user_id, v.name, u.login, r.blocked, r.vm_state, r.desired_state, r.generation,
     r.acked_generation, r.host_id, r.host_epoch, r.phase, r.detail, r.last_error, r.vm_address, r.vm_vma_port,
-    r.vm_x_port, r.vm_secret, r.session_id::text, r.since
+    r.vm_x_port, r.vm_secret, r.session_id::text, r.since,
+    r.failures, greatest(extract(epoch FROM r.retry_at - now()), 0)::float8 AS retry_in
 """
 VM_TABLES = "vm_runtimes r JOIN vms v ON v.id = r.vm_id JOIN users u ON u.id = v.user_id"
 
@@ -55,4 +56,6 @@ def vm_of(row: Row) -> VM:
         guest=guest_of(row),
         session_id=None if row["session_id"] is None else SessionId(row["session_id"]),
         since=row["since"],
+        failures=row["failures"],
+        retry_in=row["retry_in"],
     )

@@ -14,6 +14,7 @@ from qvd.db.rows import VM_COLUMNS, VM_TABLES, vm_of
 from qvd.db.wishes import looked_at, wanted_for
 from qvd.interfaces import IDatabase, ITransaction, IVMs, Row
 from qvd.model.affinity import WrongRule
+from qvd.model.crashloop import check_back_off
 from qvd.model.errors import NotFound, Unavailable
 from qvd.model.ids import HostId, UserId, VMId
 from qvd.model.images import Image
@@ -79,6 +80,7 @@ class VMs:
             await say_cause(tx, cause)
             vm = await locked(tx, vm_id)
             if vm.host_id is None:
+                check_back_off(vm)
                 return await place(tx, vm_id, self.weights, self.chance)
             if vm.desired is not Desired.RUNNING or (vm.state in GOING_DOWN and vm.generation == vm.acked):
                 # One that ended by itself is still wanted, but its release will end that wish.
@@ -118,12 +120,29 @@ class VMs:
             if vm.desired is Desired.STOPPED:
                 await withdraw(tx, vm_id, None)
                 return False
+            if vm.retry_in:
+                await withdraw(tx, vm_id, None)
+                return False
             decision = await place(tx, vm_id, self.weights, self.chance)
             if decision.host_id is None:
                 await withdraw(tx, vm_id, decision.refusal)
             return decision.host_id is not None
 
         return await self.db.transact("place_again", work)
+
+    async def reset_failures(self, vm_id: VMId, cause: str) -> None:
+        async def work(tx: ITransaction) -> None:
+            vm = await locked(tx, vm_id)
+            if not vm.failures:
+                return
+            await tx.execute("UPDATE vm_runtimes SET failures = 0, retry_at = NULL WHERE vm_id = %s", (vm_id,))
+            await tx.execute(
+                "INSERT INTO events (kind, tenant_id, vm_id, before, after, cause) VALUES ('vm.reset', %s, %s,"
+                " jsonb_build_object('failures', %s::integer), jsonb_build_object('failures', 0), %s)",
+                (vm.tenant_id, vm_id, vm.failures, cause),
+            )
+
+        await self.db.transact("reset_failures", work)
 
 
 async def locked(tx: ITransaction, vm_id: VMId) -> VM:

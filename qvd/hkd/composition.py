@@ -36,6 +36,7 @@ from qvd.hkd.images import ImageFolder, ImageParts, Lister, in_daemon_thread
 from qvd.hkd.node import Node
 from qvd.hkd.runner import Ports
 from qvd.hkd.serving import Listener, Steps
+from qvd.hkd.slots import Slots
 from qvd.hkd.tenure import TenureParts
 from qvd.interfaces import IDeadline, IDriver, IGuestDialer
 from qvd.l7r.connect import Connector
@@ -162,6 +163,7 @@ class Composition:
                 watch=configured.watch_times(settings),
                 forget=lambda _: None,
                 seen=lambda _: None,
+                slots=Slots(configured.slot_sizes(settings)),
             ),
             times=configured.lease_times(settings),
             cluster=configured.cluster_times(settings),

@@ -7,11 +7,12 @@ import tomllib
 from pathlib import Path
 
 from qvd.hkd.cluster import ClusterTimes
+from qvd.hkd.deadlines import Deadlines
 from qvd.hkd.heartbeat import LeaseTimes
 from qvd.hkd.hypervisor.guestpython import host_python
 from qvd.hkd.hypervisor.sandbox import SandboxLayout
 from qvd.hkd.node import NodeTimes
-from qvd.hkd.runner import Deadlines
+from qvd.hkd.slots import SlotSizes
 from qvd.hkd.tenure import NodeName
 from qvd.hkd.watch import WatchTimes
 from qvd.hkd.watchdog import LEASE
@@ -20,6 +21,7 @@ from qvd.model.errors import SettingsError
 from qvd.model.placement import Weights
 from qvd.model.settings import Settings
 from qvd.model.settings_node import parse_node
+from qvd.model.vm import Work
 from qvd.protocols.adapters.heads import HeadLimits
 from qvd.protocols.adapters.tls import TLSLimits
 
@@ -96,7 +98,13 @@ def deadlines_of(settings: Settings) -> Deadlines:
         start=settings.seconds("hkd.timeout.start"),
         shutdown=settings.seconds("hkd.timeout.shutdown"),
         kill=settings.seconds("hkd.timeout.kill"),
+        queue=settings.seconds("hkd.timeout.queue"),
     )
+
+
+def slot_sizes(settings: Settings) -> SlotSizes:
+    """How much the node does at a time."""
+    return SlotSizes(*(settings.number(f"hkd.slots.{work.value}") for work in Work))
 
 
 def node_times(settings: Settings) -> NodeTimes:
@@ -142,8 +150,8 @@ def watch_times(settings: Settings) -> WatchTimes:
 def desktop_times(settings: Settings) -> DesktopTimes:
     """Of the steps of a connection."""
     return DesktopTimes(
-        start=settings.seconds("hkd.timeout.start"),
-        stop=deadlines_of(settings).end,
+        start=deadlines_of(settings).until_up,
+        stop=deadlines_of(settings).until_down,
         x_start=settings.seconds("l7r.timeout.x_start"),
         provisioning=settings.seconds("l7r.timeout.provisioning"),
         takeover=settings.seconds("l7r.timeout.takeover"),

@@ -3,7 +3,8 @@
 All VMs of this node: takes up orders from the database, recovers what a former daemon left, stops them all.
 
 Rows are the truth and bells only say "look": every look reads all rows of this node with an order not taken up, so
-an order is never lost, whoever crashed in between.
+an order is never lost, whoever crashed in between. All orders are claimed, whether or not there is a slot for them:
+those without one wait in memory, in queues that are fair between tenants, and say so in their rows.
 """
 
 from __future__ import annotations
@@ -15,21 +16,25 @@ from twisted.internet.interfaces import IReactorTime
 from twisted.logger import Logger
 
 from qvd.hkd.periodic import Periodic, observe
-from qvd.hkd.runner import Ports, Runner
+from qvd.hkd.queueboard import QueueBoard
+from qvd.hkd.runner import NOBODY, Ports, Runner
 from qvd.interfaces import IBells
 from qvd.model.errors import DatabaseUnavailable, NotFound, OwnershipLost
 from qvd.model.ids import VMId
 from qvd.model.records import VM, Desired, Domain, Lease
 from qvd.model.recovery import INTERRUPTED, Plan, judge
 from qvd.model.secret import Secret
-from qvd.model.vm import Event, Step, VMState
+from qvd.model.vm import QUEUES, Event, Step, VMState, Work
 from qvd.protocols.channels import vm_on_host
+
+CLAIMS = 20
+"""Orders to start that are taken up before the next look for orders to stop."""
 
 
 class Fleet:
     """The runners of one epoch of this node.
 
-    @param ports: as for the runners; the fleet sets C{forget} and C{seen} itself.
+    @param ports: as for the runners; the fleet sets C{forget}, C{seen} and C{slots} itself, these as large as given.
     @param new_secret: makes the secret of a guest.
     """
 
@@ -45,7 +50,7 @@ class Fleet:
         new_secret: Callable[[], Secret],
     ) -> None:
         self._lease = lease
-        self._ports = evolve(ports, forget=self._forget, seen=self._saw)
+        self._ports = evolve(ports, forget=self._forget, seen=self._saw, slots=ports.slots.fresh())
         self._bells = bells
         self._new_secret = new_secret
         self._runners: dict[VMId, Runner] = {}
@@ -53,6 +58,7 @@ class Fleet:
         self._lost = False
         self._answered: set[VMId] = set()
         self._looks = Periodic(clock, look_seconds, self._look, "looking for orders")
+        self._board = QueueBoard(clock, lease, ports.ownership, self._ports.slots, ports.node, self._step_of)
         self._ends: list[Callable[[], None]] = []
 
     async def judge(self) -> None:
@@ -73,13 +79,14 @@ class Fleet:
         step = judgement.step
         if vm is not None and judgement.adopt_row:
             try:
-                await self._ports.ownership.adopt(self._lease, vm)
+                await self._ports.ownership.adopt(self._lease, vm, judgement.again)
             except OwnershipLost:
                 step = Step.KILL_LOST
         self.log.info("VM {vm_id}: found at start, {step}", vm_id=vm_id, step=step.value)
         guest = None if domain is None else domain.guest
         stored = None if vm is None else vm.state
-        return Runner(vm_id, self._lease, self._ports, step, guest=guest, error=judgement.error, stored=stored)
+        tenant_id = NOBODY if vm is None else vm.tenant_id
+        return Runner(vm_id, self._lease, self._ports, step, None, guest, judgement.error, stored, tenant_id)
 
     def start(self) -> None:
         """Carry on with what was found, and take up orders from now on."""
@@ -89,17 +96,27 @@ class Fleet:
                 self._carry(runner)
         self._ends.append(self._bells.listen(vm_on_host(self._lease.host_id), lambda _: self._looks.now()))
         self._looks.start()
+        self._board.start()
 
     def lose(self, reason: str) -> None:
         """The lease is over: end every VM at once, without touching its row."""
         self._lost = True
-        for runner in list(self._runners.values()):
+        for runner in self._waiting_first():
             runner.tell(Event.LOST, reason)
 
     def stop_all(self, reason: str) -> None:
-        """End every VM in order."""
-        for runner in list(self._runners.values()):
+        """End every VM in order, all at a time: the daemon has no time for queues."""
+        self._ports.slots.budgets[Work.STOP].lift()
+        for runner in self._waiting_first():
             runner.tell(Event.STOP, reason)
+
+    def _waiting_first(self) -> Sequence[Runner]:
+        """So that none gets the slot of another one, only to be told to end too."""
+        return sorted(self._runners.values(), key=lambda runner: runner.position.step not in QUEUES)
+
+    def _step_of(self, vm_id: VMId) -> Step | None:
+        runner = self._runners.get(vm_id)
+        return None if runner is None else runner.position.step
 
     async def idle(self) -> None:
         """Return when no VM is left."""
@@ -114,10 +131,11 @@ class Fleet:
     async def stop(self) -> None:
         """Hear nothing any more, of orders or of VMs. Leaves the VMs as they are."""
         await self.stop_orders()
+        await self._board.stop()
         for end in self._ends:
             end()
         self._ends.clear()
-        for runner in list(self._runners.values()):
+        for runner in self._waiting_first():
             runner.leave()
 
     @property
@@ -134,6 +152,10 @@ class Fleet:
     async def _look(self) -> None:
         carried = set(self._runners)
         for vm in await self._ports.ownership.pending(self._lease, carried):
+            if len(self._runners) >= len(carried) + CLAIMS:
+                # A stop that was ordered meanwhile must not wait for the claims of a storm.
+                self._looks.now()
+                return
             if vm.vm_id not in carried and vm.epoch == self._lease.epoch and vm.state is not VMState.STOPPED:
                 self._end_orphan(vm)
             else:
@@ -143,7 +165,16 @@ class Fleet:
         """It was claimed by a statement whose answer was lost, and nobody carries it."""
         if not self._lost:
             self.log.warn("VM {vm_id}: its start was interrupted", vm_id=vm.vm_id)
-            self._carry(Runner(vm.vm_id, self._lease, self._ports, Step.KILL, error=INTERRUPTED, stored=vm.state))
+            runner = Runner(
+                vm.vm_id,
+                self._lease,
+                self._ports,
+                Step.KILL,
+                error=INTERRUPTED,
+                stored=vm.state,
+                tenant_id=vm.tenant_id,
+            )
+            self._carry(runner)
 
     def _carry(self, runner: Runner) -> None:
         self._runners[runner.vm_id] = runner
@@ -182,7 +213,8 @@ class Fleet:
             return
         if spec is not None and not self._lost:
             self.log.info("VM {vm_id}: start claimed", vm_id=vm.vm_id)
-            self._carry(Runner(vm.vm_id, self._lease, self._ports, Step.PREPARE, spec=spec))
+            ports = self._ports
+            self._carry(Runner(vm.vm_id, self._lease, ports, Step.QUEUED, spec=spec, tenant_id=spec.tenant_id))
 
     def _exited(self, vm_id: VMId) -> None:
         if vm_id in self._runners:

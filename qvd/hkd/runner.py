@@ -4,87 +4,62 @@ Carries one VM through its table: effects out, outcomes in.
 
 Order of things: compute the new position, store it (guarded by host and epoch), then act. One queue per VM, so one
 thing at a time; an outcome that comes after its step was left is dropped by its turn.
+
+A step with a budget (L{qvd.model.vm.WORK}) has a slot, which goes with the step: whatever ends it, and whoever lets go
+of the VM. A start waits for its slots in steps of its own, which are passed without being stored where a slot is free.
+A stop waits inside its steps.
 """
 
 from __future__ import annotations
 
+import math
 from collections import deque
 from collections.abc import Callable, Coroutine
 from typing import Any
 
-from attrs import frozen
+from attrs import field, frozen
 from twisted.internet.defer import CancelledError, Deferred
 from twisted.internet.interfaces import IDelayedCall, IReactorTime
 from twisted.internet.task import deferLater
 from twisted.logger import Logger
 from twisted.python.failure import Failure
 
+from qvd.hkd.deadlines import Deadlines
+from qvd.hkd.slots import Slots
+from qvd.hkd.slotuse import SlotUse
 from qvd.hkd.watch import WatchTimes, until_alive, until_dead
+from qvd.hkd.wording import DETAIL, blame
 from qvd.interfaces import IDriver, IGuestDialer, IOwnership
-from qvd.model.errors import DatabaseUnavailable, GuestError, OwnershipLost, QVDError
-from qvd.model.ids import VMId
+from qvd.model.crashloop import Ending, judge_ending
+from qvd.model.errors import DatabaseUnavailable, GuestError, OwnershipLost, QVDError, TransientError, Unavailable
+from qvd.model.ids import TenantId, VMId
 from qvd.model.records import Change, Guest, Lease, VMSpec
-from qvd.model.vm import EFFECT, LAST, OWNED, STATE, Effect, Event, Position, Step, VMState, advance, due
+from qvd.model.vm import (
+    EFFECT,
+    LAST,
+    OWNED,
+    QUEUES,
+    STATE,
+    Effect,
+    Event,
+    Position,
+    Step,
+    VMState,
+    advance,
+    due,
+)
 
-DETAIL = {
-    Step.PREPARE: "Preparing to start",
-    Step.BOOT: "Booting",
-    Step.AWAIT_GUEST: "Waiting for the desktop's agent",
-    Step.RUNNING: "Running",
-    Step.SHUTDOWN: "Asking the guest to power off",
-    Step.AWAIT_EXIT: "Powering off",
-    Step.TERMINATE: "Terminating",
-    Step.KILL: "Killing",
-    Step.CLEAN: "Cleaning up",
-    Step.RELEASE: "Cleaning up",
-    Step.STUCK: "Cannot be ended; trying again",
-}
+__all__ = ["DETAIL", "NOBODY", "PROGRESS_PAUSE", "STORE_RETRY", "Deadlines", "Ports", "Runner"]
+
 BLAMED = frozenset({Event.FAILED, Event.TIMED_OUT, Event.GUEST_DEAD, Event.DOMAIN_EXITED})
 """Events that leave an error for the user to read, when they end a start or a run."""
-PROMISED = frozenset({Step.PREPARE, Step.BOOT, Step.AWAIT_GUEST, Step.RUNNING})
+PROMISED = frozenset({*QUEUES, Step.PREPARE, Step.BOOT, Step.AWAIT_GUEST, Step.RUNNING})
+NOBODY = TenantId(0)
+"""Whose a VM is that was found without its row."""
 STORE_RETRY = 1.0
 """Seconds between tries to store a state while the database is away."""
 PROGRESS_PAUSE = 0.5
 """Least seconds between two progress texts of one VM in the database."""
-
-
-@frozen
-class Deadlines:
-    """Seconds for each part of a VM's life.
-
-    @ivar start: from the order to a running guest, over all its steps.
-    @ivar retry: before a VM that cannot be ended is killed again, or a release that came to nothing is repeated.
-    """
-
-    start: float
-    shutdown: float
-    kill: float
-    clean: float = 30.0
-    retry: float = 10.0
-
-    @property
-    def end(self) -> float:
-        """From the order to stop a running guest to its release, when all goes wrong but the last step."""
-        steps = (Step.SHUTDOWN, Step.AWAIT_EXIT, Step.TERMINATE, Step.KILL, Step.CLEAN)
-        return sum(self.of(step, 0.0) or 0.0 for step in steps)
-
-    def of(self, step: Step, elapsed: float) -> float | None:
-        """Seconds for C{step}, C{elapsed} since the runner began; L{None} for a step without a limit."""
-        match step:
-            case Step.PREPARE | Step.BOOT | Step.AWAIT_GUEST:
-                return max(self.start - elapsed, 0.0)
-            case Step.SHUTDOWN | Step.AWAIT_EXIT:
-                return self.shutdown
-            case Step.TERMINATE:
-                return self.kill
-            case Step.KILL | Step.KILL_LOST:
-                return 2 * self.kill
-            case Step.CLEAN | Step.CLEAN_LOST:
-                return self.clean
-            case Step.STUCK | Step.STUCK_LOST | Step.RELEASE:
-                return self.retry
-            case Step.RUNNING | Step.RELEASED | Step.GONE:
-                return None
 
 
 @frozen
@@ -94,6 +69,8 @@ class Ports:
     @ivar forget: called once, when the runner is through.
     @ivar seen: called after each answer of a running guest.
     @ivar permit: called before a boot; raises when the lease is over, which a process that was stopped learns late.
+    @ivar slots: how much is done at a time.
+    @ivar node: name of this node.
     """
 
     clock: IReactorTime
@@ -105,15 +82,22 @@ class Ports:
     forget: Callable[[VMId], None]
     seen: Callable[[VMId], None]
     permit: Callable[[], object] = lambda: None
+    slots: Slots = field(factory=Slots)
+    node: str = "this node"
 
 
 @frozen
 class Happening:
-    """An event in the queue; C{turn} is that of the effect it is the outcome of."""
+    """An event in the queue.
+
+    @ivar turn: that of the effect it is the outcome of.
+    @ivar excused: the failure is not the VM's own.
+    """
 
     event: Event
     text: str | None = None
     turn: int | None = None
+    excused: bool = False
 
 
 class Runner:
@@ -121,6 +105,7 @@ class Runner:
 
     @param step: where it begins. Of a VM just claimed the row says so already.
     @param stored: of a VM that was found, the state that its row still shows.
+    @param tenant_id: whose it is, for the queues.
     @ivar done: fires when the VM is released or gone.
     """
 
@@ -136,6 +121,7 @@ class Runner:
         guest: Guest | None = None,
         error: str | None = None,
         stored: VMState | None = None,
+        tenant_id: TenantId = NOBODY,
     ) -> None:
         self.vm_id = vm_id
         self.position = Position(step)
@@ -147,7 +133,12 @@ class Runner:
         self._error = error
         self._stored = stored
         self._lost = False
-        self._began = ports.clock.seconds()
+        self._ending = Ending.NEUTRAL
+        self._slot = SlotUse(ports.slots, ports.node, vm_id, tenant_id)
+        self._elapsed = 0.0
+        self._waited = 0.0
+        # A run that was found has lasted for long: it has outlived a daemon.
+        self._entered_at = ports.clock.seconds() if step is not Step.RUNNING else -math.inf
         self._inbox: deque[Happening] = deque()
         self._bell: Deferred[None] | None = None
         self._effect: Deferred[None] | None = None
@@ -168,6 +159,7 @@ class Runner:
 
     def _over(self) -> None:
         self._abandon()
+        self._slot.give_back()
         self._ports.forget(self.vm_id)
         self.done.callback(None)
 
@@ -182,20 +174,23 @@ class Runner:
         waiting = {happening.event for happening in self._inbox} | set(self.position.postponed)
         return self.position.step not in PROMISED or bool(waiting & {Event.STOP, Event.LOST})
 
-    def tell(self, event: Event, text: str | None = None, turn: int | None = None) -> None:
+    def tell(self, event: Event, text: str | None = None, turn: int | None = None, excused: bool = False) -> None:
         """Something happened to the VM."""
         if event is Event.LOST:
             self._lost = True
             if self._saving is not None:
                 # What it would write is nobody's business any more, and a mute database must not delay the kill.
                 self._saving.cancel()
-        self._inbox.append(Happening(event, text, turn))
+        self._inbox.append(Happening(event, text, turn, excused))
         if self._bell is not None:
             bell, self._bell = self._bell, None
             bell.callback(None)
 
     async def _run(self) -> None:
-        if self._stored is None or await self._save(self._stored, self.position.step):
+        self.position = self._slot.line_up(self.position)
+        # A row just claimed says "preparing" already.
+        stored = VMState.STARTING if self.position.step is Step.QUEUED else self._stored
+        if stored is None or await self._save(stored, self.position.step):
             self._act()
         while self.position.step not in LAST:
             if not self._inbox:
@@ -211,10 +206,10 @@ class Runner:
             self.position = new
             return
         self._abandon()
-        self._blame(old.step, happening)
-        self.position = new
+        self._blame(old.step, happening, self._count_time(old.step))
+        self.position = self._slot.line_up(new)
         self._log_change(old, happening)
-        if await self._save(STATE[old.step], new.step):
+        if await self._save(STATE[old.step], self.position.step):
             self._act()
             self.position, events = due(self.position)
             for event in events:
@@ -230,22 +225,28 @@ class Runner:
                 cause=happening.text or happening.event.value,
             )
 
-    def _blame(self, step: Step, happening: Happening) -> None:
-        if step not in PROMISED or happening.event not in BLAMED:
+    def _count_time(self, step: Step) -> float:
+        """A step is left: return how long it took."""
+        now = self._ports.clock.seconds()
+        took, self._entered_at = now - self._entered_at, now
+        if step in QUEUES:
+            self._waited += took
+        else:
+            self._elapsed += took
+        return took
+
+    def _blame(self, step: Step, happening: Happening, took: float) -> None:
+        if step not in PROMISED:
             return
-        defaults = {
-            Event.TIMED_OUT: f"The virtual machine was not up in time ({step.value})",
-            Event.GUEST_DEAD: "The desktop's agent does not answer any more",
-            Event.DOMAIN_EXITED: "The virtual machine ended by itself",
-            Event.FAILED: f"The virtual machine failed ({step.value})",
-        }
-        self._error = happening.text or defaults[happening.event]
+        if happening.event in BLAMED:
+            self._error = happening.text or blame(step, happening.event)
+        self._ending = judge_ending(step, happening.event, happening.excused, took)
 
     async def _save(self, expected: VMState, new: Step) -> bool:
         """Write the new step's state; False when the row turned out to be somebody else's."""
         if new not in OWNED or new in LAST or new is Step.RELEASE:
             return True
-        change = Change(STATE[new], new.value, DETAIL[new], self._guest, self._error)
+        change = Change(STATE[new], new.value, self._slot.detail(new), self._guest, self._error)
         while not self._lost:
             try:
                 await self._write(self._ports.ownership.save(self._lease, self.vm_id, expected, change))
@@ -272,17 +273,34 @@ class Runner:
 
     def _abandon(self) -> None:
         """Leave a step: its effect and its timer have no say any more."""
-        if self._timer is not None and self._timer.active():
-            self._timer.cancel()
-        self._timer = None
+        self._drop_timer()
         effect, self._effect = self._effect, None
         if effect is not None:
             effect.cancel()
 
+    def _drop_timer(self) -> None:
+        if self._timer is not None and self._timer.active():
+            self._timer.cancel()
+        self._timer = None
+
     def _act(self) -> None:
-        """Start the effect of the step just entered, and its timer."""
+        """Start the step just entered: at once, unless it is part of a stop and has no slot yet."""
+        step = self.position.step
+        self._slot.occupy(step)
+        if not self._slot.waits or step in QUEUES:
+            self._begin()
+            return
+        self._timer = self._ports.clock.callLater(self._ports.deadlines.queue, self._slot.force)
+        self._effect = Deferred.fromCoroutine(self._slot.wait())
+        self._effect.addCallbacks(lambda _: self._begin(), lambda failure: failure.trap(CancelledError))
+
+    def _begin(self) -> None:
+        """Start the effect of the step, and its timer."""
         step, turn = self.position.step, self.position.turn
-        limit = self._ports.deadlines.of(step, self._ports.clock.seconds() - self._began)
+        self._drop_timer()
+        if self._slot.told and not self._slot.waits:
+            self._background(self._show(self._slot.detail(step)))
+        limit = self._ports.deadlines.of(step, self._elapsed, self._waited)
         if limit is not None:
             self._timer = self._ports.clock.callLater(limit, self.tell, Event.TIMED_OUT, None, turn)
         effect = EFFECT[step]
@@ -295,11 +313,12 @@ class Runner:
         match failure.value:
             case CancelledError():
                 return
-            case QVDError(text=text):
-                self.tell(Event.FAILED, text, turn)
+            case QVDError(text=text) as error:
+                # Not the VM's fault: the next try, perhaps on another node, may well succeed.
+                self.tell(Event.FAILED, text, turn, isinstance(error, TransientError | Unavailable))
             case _:
                 self.log.failure("VM {vm_id}: unexpected failure", failure, vm_id=self.vm_id)
-                self.tell(Event.FAILED, "Internal error of the node; its log has the details", turn)
+                self.tell(Event.FAILED, "Internal error of the node; its log has the details", turn, excused=True)
 
     async def _perform(self, effect: Effect, turn: int) -> None:
         outcome = await self._outcome(effect, turn)
@@ -308,6 +327,8 @@ class Runner:
     async def _outcome(self, effect: Effect, turn: int) -> Event:
         driver = self._ports.driver
         match effect:
+            case Effect.QUEUE:
+                await self._slot.wait()
             case Effect.PREPARE:
                 assert self._spec is not None
                 await driver.prepare(self._spec, self._progress)
@@ -347,7 +368,7 @@ class Runner:
     async def _release(self) -> Event:
         while not self._lost:
             try:
-                await self._ports.ownership.release(self._lease, self.vm_id, self._error)
+                await self._ports.ownership.release(self._lease, self.vm_id, self._error, self._ending)
                 return Event.DONE
             except OwnershipLost:
                 return Event.LOST
@@ -361,7 +382,10 @@ class Runner:
         if self._progress_at is not None and now - self._progress_at < PROGRESS_PAUSE:
             return
         self._progress_at = now
-        self._background(self._ports.ownership.progress(self._lease, self.vm_id, self.position.step.value, text))
+        self._background(self._show(text))
+
+    async def _show(self, text: str) -> None:
+        await self._ports.ownership.progress(self._lease, self.vm_id, self.position.step.value, text)
 
     def _background(self, work: Coroutine[Any, Any, None]) -> None:
         d = Deferred.fromCoroutine(work)

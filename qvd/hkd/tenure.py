@@ -81,7 +81,7 @@ class Tenure:
         )
         # Before anything is taken over: what runs, runs on this lease from now on.
         parts.deadline.extend(self._lease, parts.times.deadline(sent_at))
-        ports = evolve(parts.ports, permit=lambda: self.status.lease())
+        ports = evolve(parts.ports, permit=lambda: self.status.lease(), node=parts.node.name)
         self.fleet = Fleet(parts.clock, self._lease, ports, parts.bells, parts.look_seconds, parts.new_secret)
         await self.fleet.judge()
         ended = await parts.hosts.end_stale_sessions(self._lease, "The node was restarted")

@@ -14,6 +14,7 @@ from twisted.python.failure import Failure
 
 from qvd.interfaces import IGuest, IGuestDialer, ISessions, IVMs
 from qvd.l7r.waiting import VMNews, Watch
+from qvd.model.crashloop import check_back_off, loop_sentence
 from qvd.model.errors import DatabaseUnavailable, DeadlineExceeded, GuestError, NotFound, QVDError, Unavailable
 from qvd.model.host import LOST_PHASE
 from qvd.model.ids import SessionId, VMId
@@ -41,7 +42,7 @@ Progress = Callable[[str], None]
 class DesktopTimes:
     """Seconds.
 
-    @ivar start: from the order to a running VM: the node's own limit.
+    @ivar start: from the order to a running VM: the node's own limits, of its queue and of the start.
     @ivar stop: until a VM is stopped.
     @ivar x_start: until the X session listens, without C{provisioning}.
     @ivar takeover: until the older session has let go.
@@ -202,6 +203,8 @@ class Desktops:
         # A running one with an order not taken up may be on its way down.
         while vm.state is not VMState.RUNNING or vm.guest is None or vm.generation > vm.acked:
             over = vm.state is VMState.STOPPED and vm.host_id is None
+            if over:
+                check_back_off(vm)
             if over and vm.phase != LOST_PHASE:
                 raise Unavailable(vm.last_error or f"Failed to start virtual machine {vm_id}", retry_after=10)
             if self.clock.seconds() >= until:
@@ -211,7 +214,7 @@ class Desktops:
                 ticker.tell(f"{vm.last_error}; assigning VM {vm_id} to another host")
                 await self.vms.order_start(vm_id, cause)
             else:
-                ticker.tell(vm.detail or "Starting virtual machine")
+                ticker.tell(loop_sentence(vm) or vm.detail or "Starting virtual machine")
                 await news.wait(LOOK)
             vm = await self._get(vm_id)
         return vm.guest

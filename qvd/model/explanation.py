@@ -3,9 +3,18 @@
 
 from __future__ import annotations
 
+import math
+
 from qvd.model.placement_words import describe
-from qvd.model.records import Explanation
+from qvd.model.records import VM, Explanation
 from qvd.model.vm import VMState
+
+
+def pause(vm: VM) -> str:
+    """How long it has to wait, where it has to."""
+    if not vm.retry_in:
+        return ""
+    return f": may be started in {math.ceil(vm.retry_in)} s, or at once after qvd-node reset {vm.vm_id}"
 
 
 def explain(known: Explanation) -> list[str]:
@@ -21,6 +30,8 @@ def explain(known: Explanation) -> list[str]:
     ]
     if vm.last_error and vm.state is not VMState.RUNNING:
         lines.append(f"  ended with: {vm.last_error}")
+    if vm.failures:
+        lines.append(f"  has failed {vm.failures} time{'s' if vm.failures > 1 else ''} in a row{pause(vm)}")
     if known.placement is None:
         lines.append("  was never placed on a node")
     else:

@@ -110,6 +110,8 @@ class VM:
     @ivar generation: number of the newest order; C{acked} is the newest one that a node has taken up.
     @ivar since: when C{state} was entered, by the database's clock.
     @ivar detail: the phase in words a user understands.
+    @ivar failures: starts that failed, and runs that ended by themselves soon, in a row.
+    @ivar retry_in: seconds until it may be started again, by the database's clock; L{None} or 0: it may.
     """
 
     vm_id: VMId
@@ -130,6 +132,8 @@ class VM:
     guest: Guest | None
     session_id: SessionId | None
     since: datetime
+    failures: int = 0
+    retry_in: float | None = None
 
 
 @frozen

@@ -12,7 +12,7 @@ from enum import Enum
 from attrs import frozen
 
 from qvd.model.records import VM, Desired, Domain
-from qvd.model.vm import Step, VMState
+from qvd.model.vm import QUEUES, Step, VMState
 
 
 class Plan(Enum):
@@ -28,17 +28,20 @@ class Judgement:
     """The plan, the step at which a runner takes it up, and why, where a user should know.
 
     @ivar adopt_row: bring the row under this epoch first.
+    @ivar again: its order is to be taken up once more: nothing has come of it yet but a place in a queue.
     """
 
     plan: Plan
     step: Step | None = None
     adopt_row: bool = False
     error: str | None = None
+    again: bool = False
 
 
 ENDED = "The virtual machine ended while its node was down"
 INTERRUPTED = "The start was interrupted by a restart of the node"
 
+_WAITED = {step.value for step in QUEUES}
 _ADOPTED_AT = {
     VMState.STARTING: Step.AWAIT_GUEST,
     VMState.RUNNING: Step.RUNNING,
@@ -57,6 +60,10 @@ def judge(vm: VM | None, domain: Domain | None) -> Judgement:
     if vm is None or vm.state is VMState.STOPPED:
         # Not ours by the row: whatever runs was started under an order that is over.
         return Judgement(Plan.LEAVE) if domain is None else Judgement(Plan.REAP, Step.KILL_LOST)
+    if vm.phase in _WAITED and vm.state is VMState.STARTING and (domain is None or not domain.running):
+        nothing = domain is None and vm.phase == Step.QUEUED.value
+        again = vm.desired is Desired.RUNNING
+        return Judgement(Plan.ADOPT, Step.RELEASE if nothing else Step.CLEAN, True, again=again)
     if domain is None or not domain.running:
         error = INTERRUPTED if vm.state is VMState.STARTING else ENDED
         return Judgement(Plan.ADOPT, Step.CLEAN, True, None if vm.state is VMState.STOPPING else error)

@@ -68,7 +68,11 @@ NODE_KEYS: tuple[Key, ...] = (
     Key("hkd.expire.warning", float, 300.0, "from the warning of users to the hard expiry of a VM, seconds", minimum=0),
     Key("hkd.watch.interval", float, 5.0, "between two pings of a running guest, seconds", minimum=0.1),
     Key("hkd.watch.failures", int, 6, "failed pings in a row that make a guest dead", minimum=1),
-    Key("hkd.timeout.start", float, 180.0, "from order to running, seconds; also what clients are promised", minimum=1),
+    Key("hkd.slots.unpack", int, 2, "VMs that are prepared at a time, their images unpacked", minimum=1),
+    Key("hkd.slots.boot", int, 10, "VMs that boot at a time", minimum=1),
+    Key("hkd.slots.stop", int, 10, "VMs that are stopped at a time", minimum=1),
+    Key("hkd.timeout.queue", float, 600.0, "of a start, for free slots, on top of the next, seconds", minimum=1),
+    Key("hkd.timeout.start", float, 180.0, "from a slot to running, seconds; clients are promised both", minimum=1),
     Key("hkd.timeout.shutdown", float, 30.0, "an orderly power-off, seconds", minimum=0.5),
     Key("hkd.timeout.kill", float, 5.0, "for the effect of TERM, then of KILL, seconds", minimum=0.5),
     Key(

@@ -6,9 +6,9 @@ The state is what the database shows and other nodes read; a step is a rung insi
 runs the VM and shown as the row's C{phase}. The table is total: each pair of step and event has its verdict written
 down, so that nothing that can happen is left to a default.
 
-The eight states of the architecture manual are the steps' C{phase} texts: "starting 1" is L{Step.PREPARE},
-"starting 2" L{Step.BOOT} and L{Step.AWAIT_GUEST}, "stopping 1" L{Step.SHUTDOWN}, "stopping 2" L{Step.AWAIT_EXIT},
-"zombie 1" L{Step.TERMINATE}, "zombie 2" L{Step.KILL}.
+The eight states of the architecture manual are the steps' C{phase} texts: "starting 1" is L{Step.QUEUED} to
+L{Step.PREPARED}, "starting 2" L{Step.BOOT} and L{Step.AWAIT_GUEST}, "stopping 1" L{Step.SHUTDOWN}, "stopping 2"
+L{Step.AWAIT_EXIT}, "zombie 1" L{Step.TERMINATE}, "zombie 2" L{Step.KILL}.
 """
 
 from __future__ import annotations
@@ -33,7 +33,9 @@ class VMState(Enum):
 class Step(Enum):
     """Where a VM is, in its node's eyes. The value is the row's C{phase}."""
 
+    QUEUED = "queued"
     PREPARE = "preparing"
+    PREPARED = "queued to boot"
     BOOT = "booting"
     AWAIT_GUEST = "waiting for the guest"
     RUNNING = "running"
@@ -67,6 +69,7 @@ class Event(Enum):
 class Effect(Enum):
     """What the runner does on entering a step."""
 
+    QUEUE = "queue"
     PREPARE = "prepare"
     BOOT = "boot"
     WATCH_GUEST = "watch guest"
@@ -76,6 +79,15 @@ class Effect(Enum):
     DESTROY = "destroy"
     RELEASE = "release"
     FORGET = "forget"
+
+
+class Work(Enum):
+    """Kinds of work that a node does for so many VMs at a time only. Each has a budget of its own, so that stops never
+    wait behind boots, nor boots behind an image that is being unpacked."""
+
+    UNPACK = "unpack"
+    BOOT = "boot"
+    STOP = "stop"
 
 
 @frozen
@@ -96,7 +108,9 @@ Verdict: TypeAlias = Go | Stay
 IGNORE, POSTPONE = Stay.IGNORE, Stay.POSTPONE
 
 STATE: Mapping[Step, VMState] = {
+    Step.QUEUED: VMState.STARTING,
     Step.PREPARE: VMState.STARTING,
+    Step.PREPARED: VMState.STARTING,
     Step.BOOT: VMState.STARTING,
     Step.AWAIT_GUEST: VMState.STARTING,
     Step.RUNNING: VMState.RUNNING,
@@ -115,7 +129,9 @@ STATE: Mapping[Step, VMState] = {
 }
 
 EFFECT: Mapping[Step, Effect | None] = {
+    Step.QUEUED: Effect.QUEUE,
     Step.PREPARE: Effect.PREPARE,
+    Step.PREPARED: Effect.QUEUE,
     Step.BOOT: Effect.BOOT,
     Step.AWAIT_GUEST: Effect.WATCH_GUEST,
     Step.RUNNING: Effect.WATCH_GUEST,
@@ -132,6 +148,33 @@ EFFECT: Mapping[Step, Effect | None] = {
     Step.STUCK_LOST: None,
     Step.GONE: Effect.FORGET,
 }
+
+WORK: Mapping[Step, Work | None] = {
+    Step.QUEUED: Work.UNPACK,
+    Step.PREPARE: Work.UNPACK,
+    Step.PREPARED: Work.BOOT,
+    Step.BOOT: Work.BOOT,
+    Step.AWAIT_GUEST: Work.BOOT,
+    Step.RUNNING: None,
+    Step.SHUTDOWN: Work.STOP,
+    Step.AWAIT_EXIT: Work.STOP,
+    Step.TERMINATE: Work.STOP,
+    Step.KILL: Work.STOP,
+    Step.CLEAN: Work.STOP,
+    Step.RELEASE: None,
+    # While nothing is tried it takes nothing: VMs that cannot be ended must not block the stops of others.
+    Step.STUCK: None,
+    Step.RELEASED: None,
+    # A VM that another node may start by now is killed at once, however many there are.
+    Step.KILL_LOST: None,
+    Step.CLEAN_LOST: None,
+    Step.STUCK_LOST: None,
+    Step.GONE: None,
+}
+"""The budget in which a step has its slot, or waits for one."""
+
+QUEUES: frozenset[Step] = frozenset({Step.QUEUED, Step.PREPARED})
+"""Steps that wait for a slot and do nothing else. L{Event.DONE}: it is there."""
 
 OWNED: frozenset[Step] = frozenset(Step) - {Step.KILL_LOST, Step.CLEAN_LOST, Step.STUCK_LOST, Step.GONE}
 """Steps in which the row is this node's to write."""
@@ -168,7 +211,16 @@ _LOST = Go(Step.KILL_LOST)
 
 # fmt: off
 TABLE: Mapping[Step, Mapping[Event, Verdict]] = {
+    # Nothing was made ready yet, so nothing is to be cleaned up.
+    Step.QUEUED: _row(
+        stop=Go(Step.RELEASE), lost=_LOST, done=Go(Step.PREPARE), failed=Go(Step.RELEASE), timed_out=Go(Step.RELEASE),
+        alive=IGNORE, dead=IGNORE, exited=IGNORE,
+    ),
     Step.PREPARE: _row(
+        stop=Go(Step.CLEAN), lost=_LOST, done=Go(Step.PREPARED), failed=Go(Step.CLEAN), timed_out=Go(Step.CLEAN),
+        alive=IGNORE, dead=IGNORE, exited=IGNORE,
+    ),
+    Step.PREPARED: _row(
         stop=Go(Step.CLEAN), lost=_LOST, done=Go(Step.BOOT), failed=Go(Step.CLEAN), timed_out=Go(Step.CLEAN),
         alive=IGNORE, dead=IGNORE, exited=IGNORE,
     ),

@@ -10,6 +10,7 @@ from attrs import evolve
 from zope.interface import implementer
 
 from qvd.interfaces import IOwnership, IVMs
+from qvd.model.crashloop import Ending, back_off, check_back_off
 from qvd.model.errors import NotFound, OwnershipLost
 from qvd.model.host import LOST_PHASE, lost_sentence
 from qvd.model.ids import Epoch, Generation, HostId, TenantId, UserId, VMId
@@ -98,6 +99,17 @@ class Rows:
         )
 
 
+def counted(vm: VM, ending: Ending) -> dict[str, Any]:
+    """What the end of a run makes of its failures. No time passes here: a back-off lasts until it is written away."""
+    match ending:
+        case Ending.FAILED:
+            return {"failures": vm.failures + 1, "retry_in": back_off(vm.failures + 1) or None}
+        case Ending.SETTLED:
+            return {"failures": 0, "retry_in": None}
+        case Ending.NEUTRAL:
+            return {}
+
+
 @implementer(IOwnership)
 class FakeOwnership:
     """L{IOwnership} over L{Rows}.
@@ -110,6 +122,7 @@ class FakeOwnership:
         self.conduct = conduct or Conduct()
         self.saves: list[tuple[VMId, VMState, Change]] = []
         self.texts: list[tuple[VMId, str, str]] = []
+        self.shown: list[Sequence[tuple[VMId, str, str]]] = []
         self.seen_together: list[Sequence[VMId]] = []
 
     async def bound(self, lease: Lease) -> Sequence[VM]:
@@ -120,7 +133,10 @@ class FakeOwnership:
         await self.conduct.before("pending")
         mine = [vm for vm in self.rows.table.values() if vm.host_id == lease.host_id]
         left = [vm for vm in mine if vm.epoch == lease.epoch and vm.state is not VMState.STOPPED]
-        found = [vm for vm in mine if vm.generation > vm.acked or (vm in left and vm.vm_id not in carried)]
+        ordered = [
+            vm for vm in mine if vm.generation > vm.acked and not (vm.desired is Desired.RUNNING and vm.retry_in)
+        ]
+        found = [vm for vm in mine if vm in ordered or (vm in left and vm.vm_id not in carried)]
         await self.conduct.after("pending")
         return found
 
@@ -161,12 +177,13 @@ class FakeOwnership:
         await self.conduct.after("acknowledge")
         return True
 
-    async def adopt(self, lease: Lease, vm: VM) -> None:
+    async def adopt(self, lease: Lease, vm: VM, again: bool = False) -> None:
         await self.conduct.before("adopt", vm.vm_id)
         row = self.rows[vm.vm_id]
         if row.host_id != lease.host_id or row.epoch != vm.epoch:
             raise OwnershipLost("not this node's any more")
-        self.rows.write(vm.vm_id, epoch=lease.epoch)
+        acked = min(row.acked, Generation(row.generation - 1)) if again else row.acked
+        self.rows.write(vm.vm_id, epoch=lease.epoch, acked=acked)
         await self.conduct.after("adopt")
 
     async def save(self, lease: Lease, vm_id: VMId, expected: VMState, change: Change) -> None:
@@ -190,11 +207,19 @@ class FakeOwnership:
         await self.conduct.before("progress", vm_id, phase, detail)
         self.texts.append((vm_id, phase, detail))
 
+    async def show(self, lease: Lease, texts: Sequence[tuple[VMId, str, str]]) -> Collection[VMId]:
+        self.shown.append(texts)
+        await self.conduct.before("show", texts)
+        current = [(vm_id, text) for vm_id, phase, text in texts if self.rows[vm_id].phase == phase]
+        for vm_id, text in current:
+            self.rows.write(vm_id, detail=text)
+        return {vm_id for vm_id, _ in current}
+
     async def seen(self, lease: Lease, vm_ids: Sequence[VMId]) -> None:
         await self.conduct.before("seen", vm_ids)
         self.seen_together.append(vm_ids)
 
-    async def release(self, lease: Lease, vm_id: VMId, error: str | None) -> None:
+    async def release(self, lease: Lease, vm_id: VMId, error: str | None, ending: Ending = Ending.NEUTRAL) -> None:
         await self.conduct.before("release", vm_id, error)
         vm = self._owned(lease, vm_id)
         waits = vm.desired is Desired.RUNNING and vm.generation > vm.acked
@@ -209,6 +234,7 @@ class FakeOwnership:
             host_id=vm.host_id if waits else None,
             desired=Desired.RUNNING if waits else Desired.STOPPED,
             acked=vm.acked if waits else vm.generation,
+            **counted(vm, ending),
         )
         await self.conduct.after("release")
 
@@ -250,6 +276,8 @@ class FakeVMs:
         await self.conduct.before("order_start", vm_id, cause)
         vm = self.rows[vm_id]
         dying = vm.state in (VMState.STOPPING, VMState.ZOMBIE) and vm.generation == vm.acked
+        if vm.host_id is None:
+            check_back_off(vm)
         if vm.host_id is None or vm.desired is not Desired.RUNNING or dying:
             self.rows.order(vm_id, Desired.RUNNING)
 
@@ -270,11 +298,20 @@ class FakeVMs:
         await self.conduct.before("place_again", vm_id, cause)
         if vm_id not in await self.unplaced():
             return False
+        if self.rows[vm_id].retry_in:
+            self._withdraw(vm_id)
+            return False
         if self.rows.full:
             self._withdraw(vm_id, last_error="No node can take this virtual machine")
             return False
         self.rows.order(vm_id, Desired.RUNNING)
         return True
+
+    async def reset_failures(self, vm_id: VMId, cause: str) -> None:
+        await self.conduct.before("reset_failures", vm_id, cause)
+        if vm_id not in self.rows.table:
+            raise NotFound("The requested virtual machine does not exist")
+        self.rows.write(vm_id, failures=0, retry_in=None)
 
     def _withdraw(self, vm_id: VMId, **changes: Any) -> None:
         number = Generation(self.rows[vm_id].generation + 1)

@@ -26,6 +26,7 @@ def test_a_wrong_file_is_named(tmp_path: Path, capsys: pytest.CaptureFixture[str
         [],
         ["explain"],
         ["explain", "desktop"],
+        ["reset"],
         ["destroy", "1"],
         ["block"],
         ["drain", "node1", "node2"],

@@ -8,6 +8,7 @@ from typing import Any
 import pytest
 
 from qvd.hkd import configured
+from qvd.hkd.slots import SlotSizes
 from qvd.model.errors import SettingsError
 from qvd.model.settings import Settings
 from qvd.model.settings_node import parse_node
@@ -25,10 +26,16 @@ def test_an_empty_password_is_not_sent() -> None:
 
 
 def test_clients_are_promised_the_limits_of_the_node() -> None:
-    given = settings(**{"hkd.timeout.start": 77.0, "hkd.timeout.shutdown": 3.0})
+    given = settings(**{"hkd.timeout.start": 77.0, "hkd.timeout.queue": 400.0, "hkd.timeout.shutdown": 3.0})
     times, deadlines = configured.desktop_times(given), configured.deadlines_of(given)
-    assert times.start == deadlines.start == 77.0
-    assert times.stop == deadlines.end
+    assert times.start == deadlines.queue + deadlines.start == 477.0
+    assert times.stop == deadlines.queue + deadlines.end
+
+
+def test_each_kind_of_work_has_a_budget_of_its_own() -> None:
+    given = settings(**{"hkd.slots.unpack": 1, "hkd.slots.boot": 2, "hkd.slots.stop": 3})
+    assert configured.slot_sizes(given) == SlotSizes(unpack=1, boot=2, stop=3)
+    assert configured.slot_sizes(settings()) == SlotSizes()
 
 
 def test_a_stop_with_vms_has_time_for_their_end() -> None:

@@ -4,18 +4,20 @@ from __future__ import annotations
 
 from typing import Any
 
+from attrs import evolve
 from twisted.internet.defer import Deferred
 from twisted.internet.task import Clock
 
-from qvd.hkd.fleet import Fleet
+from qvd.hkd.fleet import CLAIMS, Fleet
 from qvd.hkd.runner import Deadlines, Ports
+from qvd.hkd.slots import Slots, SlotSizes
 from qvd.hkd.watch import WatchTimes
 from qvd.model.errors import DatabaseUnavailable, PermanentError
-from qvd.model.ids import Epoch, HostId, VMId
+from qvd.model.ids import Epoch, HostId, TenantId, VMId
 from qvd.model.records import Desired, Domain, Guest, Lease
 from qvd.model.recovery import ENDED, INTERRUPTED
 from qvd.model.secret import Secret
-from qvd.model.vm import VMState
+from qvd.model.vm import Step, VMState
 from qvd.protocols.channels import vm_on_host
 from tests.fakes.bells import FakeBells
 from tests.fakes.case import Case
@@ -253,6 +255,110 @@ class OrderTests(FleetCase):
         self.clock.pump([LOOK] * 2)
         assert self.logged(ValueError) == 1
         assert self.states() == ["running", "running", "stopped"]
+
+
+class QueueTests(FleetCase):
+    def setUp(self) -> None:
+        super().setUp()
+        self.rows = Rows(*(vm_row(number, tenant_id=TenantId(1 + number // 100)) for number in (1, 2, 3, 4, 101)))
+        self.ownership.rows = self.rows
+        given = ports(self.clock, self.driver, self.ownership, self.guest)
+        self.limited = evolve(given, slots=Slots(SlotSizes(boot=1)), node="n2")
+        self.fleet = Fleet(self.clock, LEASE, self.limited, self.bells, LOOK, lambda: Secret("new"))
+
+    def test_all_orders_are_claimed_and_those_without_a_slot_told_their_place(self) -> None:
+        self.conduct.hold("start")
+        self.start()
+        for number in (1, 2, 3, 101):
+            self.order(number, Desired.RUNNING)
+        assert {vm.state for vm in self.rows.table.values() if vm.vm_id != 4} == {VMState.STARTING}
+        self.clock.advance(1)
+        places = {vm.vm_id: vm.detail.split(",")[0] for vm in self.rows.table.values()}
+        assert places == {
+            1: "Booting",
+            2: "Position 1 in the queue of node n2",
+            3: "Position 3 in the queue of node n2",
+            4: "",
+            101: "Position 2 in the queue of node n2",
+        }
+
+    def test_a_stop_goes_through_while_boots_wait(self) -> None:
+        self.start()
+        self.order(4, Desired.RUNNING)
+        self.conduct.hold("start")
+        for number in (1, 2, 3):
+            self.order(number, Desired.RUNNING)
+        self.order(4, Desired.STOPPED)
+        assert self.conduct.count("poweroff") == 1
+        self.order(2, Desired.STOPPED)
+        assert self.rows[2].state is VMState.STOPPED
+        assert self.rows[2].host_id is None
+
+    def test_a_stop_does_not_wait_for_the_claims_of_a_storm(self) -> None:
+        many = [vm_row(number) for number in range(1, 3 * CLAIMS)]
+        self.rows.table = {vm.vm_id: vm for vm in many}
+        for vm in many:
+            self.rows.order(vm.vm_id, Desired.RUNNING)
+        # A real database answers later.
+        looks = [self.conduct.hold("pending") for _ in range(3)]
+        self.start()
+        looks[0].go_on()
+        assert self.conduct.count("claim_start") == CLAIMS
+        self.rows.order(1, Desired.STOPPED)
+        self.clock.advance(0)
+        looks[1].go_on()
+        assert self.conduct.count("poweroff") == 1
+        assert self.conduct.count("claim_start") == 2 * CLAIMS
+        self.clock.advance(0)
+        looks[2].go_on()
+        assert self.conduct.count("claim_start") == len(many)
+
+    def test_an_order_in_its_back_off_is_taken_up_after_it(self) -> None:
+        self.rows.order(1, Desired.RUNNING)
+        self.rows.write(1, failures=4, retry_in=20.0)
+        self.start()
+        assert self.states()[0] == "stopped"
+        self.rows.write(1, retry_in=None)
+        self.clock.advance(LOOK)
+        assert self.states()[0] == "running"
+
+    def test_a_lost_lease_starts_nothing_that_waited(self) -> None:
+        self.conduct.hold("start")
+        self.start()
+        for number in (1, 2, 3):
+            self.order(number, Desired.RUNNING)
+        self.fleet.lose("over")
+        assert self.conduct.count("start") == 1
+        self.result(self.fleet.idle())
+
+    def test_a_daemon_that_leaves_starts_nothing_that_waited(self) -> None:
+        self.conduct.hold("start")
+        self.start()
+        for number in (1, 2, 3):
+            self.order(number, Desired.RUNNING)
+        self.result(self.fleet.stop())
+        assert self.conduct.count("start") == 1
+        assert self.rows[3].phase == "queued to boot"
+
+    def test_a_daemon_that_stops_its_vms_lets_none_wait(self) -> None:
+        self.limited = evolve(self.limited, slots=Slots(SlotSizes(stop=1)))
+        self.fleet = Fleet(self.clock, LEASE, self.limited, self.bells, LOOK, lambda: Secret("new"))
+        self.start()
+        for number in (1, 2, 3):
+            self.order(number, Desired.RUNNING)
+        self.fleet.stop_all("end of day")
+        assert self.conduct.count("poweroff") == 3
+
+    def test_one_that_waited_when_its_daemon_was_killed_waits_again(self) -> None:
+        queued = {"host_id": HOST, "epoch": OLD, "desired": Desired.RUNNING, "generation": 5, "acked": 5}
+        self.rows.write(1, state=VMState.STARTING, phase=Step.QUEUED.value, **queued)
+        self.rows.write(2, state=VMState.STARTING, phase=Step.PREPARED.value, **queued)
+        self.driver.domains[VMId(2)] = Domain(VMId(2), False, None)
+        self.start()
+        self.clock.advance(0)
+        assert self.states()[:2] == ["running", "running"]
+        assert self.rows[1].acked == self.rows[1].generation == 5
+        assert self.conduct.of("destroy") == [(2,)]
 
 
 class RecoveryTests(FleetCase):

@@ -3,15 +3,18 @@
 from __future__ import annotations
 
 import pytest
+from attrs import evolve
 from twisted.internet.task import Clock
 
 from qvd.hkd.runner import DETAIL, PROGRESS_PAUSE, STORE_RETRY, Deadlines, Ports, Runner
+from qvd.hkd.slots import Slot, Slots, SlotSizes
 from qvd.hkd.watch import WatchTimes
+from qvd.model.crashloop import STEADY_SECONDS
 from qvd.model.errors import DatabaseUnavailable, GuestError, OwnershipLost, PermanentError, TransientError
-from qvd.model.ids import Epoch, VMId
+from qvd.model.ids import Epoch, TenantId, VMId
 from qvd.model.records import Desired, Domain, Lease
 from qvd.model.secret import Secret
-from qvd.model.vm import LAST, OWNED, Event, Step, VMState
+from qvd.model.vm import LAST, OWNED, Event, Step, VMState, Work
 from tests.fakes.case import Case
 from tests.fakes.conduct import Conduct
 from tests.fakes.driver import FakeDriver, guest_of
@@ -581,6 +584,274 @@ class AdoptionTests(RunnerCase):
         self.adopt(Step.RUNNING, VMState.RUNNING)
         assert self.deeds == ["kill", "destroy"]
         self.assert_over(Step.GONE)
+
+
+class QueueTests(RunnerCase):
+    """One slot of each kind, which somebody else has."""
+
+    def setUp(self) -> None:
+        super().setUp()
+        self.slots = Slots(SlotSizes(unpack=1, boot=1, stop=1))
+        self.ports = evolve(self.ports, slots=self.slots, node="n2", deadlines=evolve(DEADLINES, queue=100.0))
+        self.runner = Runner(
+            VM1, LEASE, self.ports, Step.QUEUED, spec=spec_of(self.rows[1], Secret("s")), tenant_id=TenantId(1)
+        )
+
+    def occupy(self, work: Work) -> Slot:
+        return self.slots.budgets[work].ask(VMId(77), TenantId(2))
+
+    def assert_nothing_is_held(self) -> None:
+        assert [budget.used for budget in self.slots.budgets.values()] == [0, 0, 0]
+        assert [budget.waiting() for budget in self.slots.budgets.values()] == [[], [], []]
+
+    def used(self) -> list[int]:
+        return [budget.used for budget in self.slots.budgets.values()]
+
+    def test_free_slots_are_had_without_another_write(self) -> None:
+        self.runner.start()
+        assert self.phases == [
+            ("starting", "booting"),
+            ("starting", "waiting for the guest"),
+            ("starting", "running"),
+        ]
+        self.assert_nothing_is_held()
+
+    def test_a_slot_lasts_as_long_as_its_step(self) -> None:
+        preparing, booting = self.conduct.hold("prepare"), self.conduct.hold("start")
+        self.guest.alive = False
+        self.runner.start()
+        assert self.used() == [1, 0, 0]
+        preparing.go_on()
+        assert self.used() == [0, 1, 0]
+        booting.go_on()
+        assert (self.step, self.used()) == (Step.AWAIT_GUEST, [0, 1, 0])
+        self.guest.alive = True
+        self.clock.advance(0.5)
+        assert (self.step, self.used()) == (Step.RUNNING, [0, 0, 0])
+        self.runner.tell(Event.STOP)
+        assert (self.step, self.used()) == (Step.AWAIT_EXIT, [0, 0, 1])
+        self.driver.exit(VM1)
+        self.assert_over()
+        self.assert_nothing_is_held()
+
+    def test_a_start_waits_for_both_slots_and_says_so(self) -> None:
+        unpacking, booting = self.occupy(Work.UNPACK), self.occupy(Work.BOOT)
+        self.runner.start()
+        assert self.rows[1].phase == "queued"
+        assert self.rows[1].detail == "Position 1 in the queue of node n2, waiting to be prepared"
+        unpacking.leave()
+        assert self.deeds == ["prepare"]
+        assert self.rows[1].phase == "queued to boot"
+        assert self.rows[1].detail == "Position 1 in the queue of node n2, waiting to boot"
+        booting.leave()
+        assert self.step is Step.RUNNING
+        self.assert_nothing_is_held()
+
+    def test_a_stop_takes_one_out_of_the_queue_at_once(self) -> None:
+        self.occupy(Work.UNPACK)
+        self.occupy(Work.STOP)
+        self.runner.start()
+        self.runner.tell(Event.STOP)
+        assert self.deeds == ["release"]
+        assert self.rows[1].last_error is None
+        self.assert_over()
+        assert self.used() == [1, 0, 1]
+
+    def test_so_it_does_with_one_that_was_prepared(self) -> None:
+        self.occupy(Work.BOOT)
+        self.runner.start()
+        self.runner.tell(Event.STOP)
+        assert self.deeds == ["prepare", "destroy", "release"]
+        self.assert_over()
+
+    def test_a_loss_too(self) -> None:
+        for work in Work:
+            self.occupy(work)
+        self.runner.start()
+        self.runner.tell(Event.LOST)
+        assert self.deeds == ["kill", "destroy"]
+        self.assert_over(Step.GONE)
+        assert not any(budget.waiting() for budget in self.slots.budgets.values())
+
+    def test_a_kill_after_a_loss_waits_for_nobody(self) -> None:
+        self.runner.start()
+        self.occupy(Work.STOP)
+        self.runner.tell(Event.LOST)
+        assert self.deeds[2:] == ["kill", "destroy"]
+        self.assert_over(Step.GONE)
+
+    def test_the_queue_has_a_deadline_of_its_own(self) -> None:
+        self.occupy(Work.UNPACK)
+        self.runner.start()
+        self.clock.advance(99)
+        assert self.step is Step.QUEUED
+        self.clock.advance(1)
+        assert "node was busy" in (self.rows[1].last_error or "")
+        assert self.rows[1].failures == 0
+        self.assert_over()
+
+    def test_it_is_one_for_both_queues(self) -> None:
+        unpacking = self.occupy(Work.UNPACK)
+        self.occupy(Work.BOOT)
+        self.runner.start()
+        self.clock.advance(60)
+        unpacking.leave()
+        self.clock.advance(39)
+        assert self.step is Step.PREPARED
+        self.clock.advance(1)
+        assert "node was busy" in (self.rows[1].last_error or "")
+        self.assert_over()
+
+    def test_the_time_of_the_start_begins_with_the_slot(self) -> None:
+        unpacking = self.occupy(Work.UNPACK)
+        self.guest.alive = False
+        self.runner.start()
+        self.clock.advance(90)
+        unpacking.leave()
+        self.clock.pump([0.5] * 118)
+        assert self.rows[1].phase == "waiting for the guest"
+        self.guest.alive = True
+        self.clock.advance(0.5)
+        assert self.rows[1].phase == "running"
+
+    def test_a_failure_gives_the_slot_back(self) -> None:
+        for effect in ("prepare", "start"):
+            self.conduct.fail(effect, PermanentError("broken"))
+            runner = Runner(VM1, LEASE, self.ports, Step.QUEUED, spec=spec_of(self.rows[1], Secret("s")))
+            self.rows.write(1, state=VMState.STARTING, host_id=HOST, epoch=LEASE.epoch)
+            runner.start()
+            self.result(runner.done)
+            self.assert_nothing_is_held()
+
+    def test_so_does_a_boot_that_takes_too_long(self) -> None:
+        self.guest.alive = False
+        self.runner.start()
+        self.clock.pump([0.5] * 120)
+        self.assert_over()
+        self.assert_nothing_is_held()
+
+    def test_and_a_daemon_that_leaves(self) -> None:
+        held = self.conduct.hold("start")
+        self.runner.start()
+        self.runner.leave()
+        assert held.cancelled
+        self.assert_nothing_is_held()
+
+    def test_one_that_leaves_while_the_vm_waits_is_not_in_the_queue_any_more(self) -> None:
+        self.occupy(Work.BOOT)
+        self.runner.start()
+        assert self.step is Step.PREPARED
+        self.runner.leave()
+        assert self.slots.budgets[Work.BOOT].waiting() == []
+
+    def test_a_vm_that_cannot_be_ended_keeps_no_slot(self) -> None:
+        self.runner.start()
+        self.driver.deaf = True
+        self.conduct.always_fail("kill", TransientError("still there"))
+        self.runner.tell(Event.STOP)
+        self.clock.advance(30)
+        self.clock.advance(5)
+        assert self.step is Step.STUCK
+        self.assert_nothing_is_held()
+
+    def test_a_stop_waits_for_other_stops_only_and_says_so(self) -> None:
+        self.runner.start()
+        stopping, _ = self.occupy(Work.STOP), self.occupy(Work.BOOT)
+        self.runner.tell(Event.STOP)
+        assert self.deeds[2:] == []
+        assert self.rows[1].state is VMState.STOPPING
+        stopping.leave()
+        assert self.deeds[2:] == ["poweroff"]
+        assert (VM1, "powering off", "Powering off") not in self.ownership.texts
+        assert self.ownership.texts == [
+            (VM1, "asking the guest to power off", "Asking the guest to power off"),
+        ]
+
+    def test_it_does_not_wait_for_ever(self) -> None:
+        self.runner.start()
+        self.occupy(Work.STOP)
+        self.runner.tell(Event.STOP)
+        self.clock.pump([5.0] * 19)
+        assert self.deeds[2:] == []
+        self.clock.advance(5)
+        assert self.deeds[2:] == ["poweroff"]
+        self.driver.exit(VM1)
+        self.assert_over()
+        assert self.used() == [0, 0, 1]
+
+    def test_a_guest_that_ends_while_its_stop_waits_is_cleaned_up_in_its_turn(self) -> None:
+        self.runner.start()
+        stopping = self.occupy(Work.STOP)
+        self.runner.tell(Event.STOP)
+        self.driver.exit(VM1)
+        assert self.step is Step.CLEAN
+        assert self.deeds[2:] == []
+        stopping.leave()
+        assert self.deeds[2:] == ["destroy", "release"]
+        self.assert_over()
+        self.assert_nothing_is_held()
+
+    def test_what_was_found_booting_boots_and_counts(self) -> None:
+        self.occupy(Work.BOOT)
+        self.guest.alive = False
+        self.adopt(Step.AWAIT_GUEST, VMState.STARTING)
+        assert self.used() == [0, 2, 0]
+        self.guest.alive = True
+        self.clock.advance(0.5)
+        assert (self.step, self.used()) == (Step.RUNNING, [0, 1, 0])
+
+
+class CrashTests(RunnerCase):
+    """What the end of a run says about the VM."""
+
+    def test_a_boot_that_fails_counts(self) -> None:
+        self.conduct.fail("start", PermanentError("The image does not boot"))
+        self.runner.start()
+        assert self.rows[1].failures == 1
+
+    def test_a_failure_that_another_try_may_mend_does_not(self) -> None:
+        self.conduct.fail("start", TransientError("No memory is left"))
+        self.runner.start()
+        assert self.rows[1].failures == 0
+
+    def test_nor_does_a_preparation(self) -> None:
+        self.conduct.fail("prepare", PermanentError("The image is not there"))
+        self.runner.start()
+        assert self.rows[1].failures == 0
+
+    def test_an_early_end_counts(self) -> None:
+        self.run_up()
+        self.clock.advance(STEADY_SECONDS - 1)
+        self.driver.exit(VM1)
+        assert self.rows[1].failures == 1
+
+    def test_a_late_one_clears_the_count(self) -> None:
+        self.rows.write(1, failures=2)
+        self.run_up()
+        self.clock.pump([5.0] * (int(STEADY_SECONDS) // 5))
+        self.driver.exit(VM1)
+        assert self.rows[1].failures == 0
+
+    def test_an_orderly_stop_does_too(self) -> None:
+        self.rows.write(1, failures=2)
+        self.run_up()
+        self.runner.tell(Event.STOP)
+        self.driver.exit(VM1)
+        assert self.rows[1].failures == 0
+
+    def test_a_stop_during_the_boot_says_nothing(self) -> None:
+        self.rows.write(1, failures=2)
+        self.guest.alive = False
+        self.runner.start()
+        self.runner.tell(Event.STOP)
+        assert self.rows[1].failures == 2
+        self.assert_over()
+
+    def test_a_run_that_has_outlived_a_daemon_was_a_long_one(self) -> None:
+        self.rows.write(1, failures=2)
+        self.adopt(Step.RUNNING, VMState.RUNNING)
+        self.driver.exit(VM1)
+        assert self.rows[1].failures == 0
 
 
 class ProgressTests(RunnerCase):

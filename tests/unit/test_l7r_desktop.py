@@ -94,6 +94,38 @@ class UntilRunningTests(DesktopCase):
             "Unpacking the image, 40 %",
         ]
 
+    def test_its_place_in_the_queue_is_told(self) -> None:
+        waiting = self.until_running()
+        self.acknowledge(state=VMState.STARTING, detail="Position 3 in the queue of node n2, waiting to boot")
+        self.rows.write(9, detail="Position 2 in the queue of node n2, waiting to boot")
+        assert self.told[-2:] == [
+            "Position 3 in the queue of node n2, waiting to boot",
+            "Position 2 in the queue of node n2, waiting to boot",
+        ]
+        self.rows.write(9, **UP)
+        self.result(waiting)
+
+    def test_one_that_crashes_in_a_loop_is_refused_with_what_how_often_and_when(self) -> None:
+        self.rows.write(9, failures=4, retry_in=17.5, last_error="The guest does not answer")
+        error = self.failure(self.until_running(), Unavailable)
+        assert error.text.startswith("The virtual machine has failed 4 times in a row")
+        assert error.text.endswith("may be started again in 18 s. The last time: The guest does not answer")
+        assert error.retry_after == 18
+
+    def test_so_is_who_waited_for_the_start_that_made_it_a_loop(self) -> None:
+        waiting = self.until_running()
+        self.acknowledge(state=VMState.STARTING)
+        failed = {"failures": 3, "retry_in": 10.0, "last_error": "It does not boot"}
+        self.rows.write(9, state=VMState.STOPPED, desired=Desired.STOPPED, host_id=None, **failed)
+        assert self.failure(waiting, Unavailable).retry_after == 10
+
+    def test_an_order_that_came_before_the_loop_is_waited_for(self) -> None:
+        waiting = self.until_running()
+        self.rows.write(9, failures=3, retry_in=10.0, last_error="It does not boot")
+        assert self.told[-1].startswith("The virtual machine has failed 3 times in a row")
+        self.acknowledge(**{**UP, "retry_in": 0.0})
+        self.result(waiting)
+
     def test_one_that_is_being_started_is_waited_for(self) -> None:
         self.rows.write(9, **{**UP, "state": VMState.STARTING, "guest": None})
         waiting = self.until_running()

@@ -29,6 +29,18 @@ def test_one_that_was_never_started() -> None:
     ]
 
 
+def test_one_that_crashes_in_a_loop() -> None:
+    looping = evolve(STOPPED, failures=4, retry_in=19.5, last_error="The guest does not answer")
+    lines = explain(Explanation(looping, "demo", None, None))
+    assert "  ended with: The guest does not answer" in lines
+    assert "  has failed 4 times in a row: may be started in 20 s, or at once after qvd-node reset 4" in lines
+
+
+def test_one_that_has_failed_and_may_be_tried() -> None:
+    lines = explain(Explanation(evolve(STOPPED, failures=1, retry_in=0.0), "demo", None, None))
+    assert "  has failed 1 time in a row" in lines
+
+
 def test_one_that_runs() -> None:
     running = evolve(
         STOPPED,

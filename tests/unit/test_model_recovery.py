@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import pytest
+from attrs import evolve
 
 from qvd.model.records import VM, Desired, Domain, Guest
 from qvd.model.recovery import ENDED, INTERRUPTED, Judgement, Plan, judge, same_run
@@ -88,6 +89,26 @@ def test_an_interrupted_start_is_the_same_run() -> None:
     assert same_run(row(VMState.RUNNING), RUNS)
     assert not same_run(row(VMState.RUNNING), OTHER)
     assert not same_run(row(VMState.STARTING), NAMELESS)
+
+
+@pytest.mark.parametrize(
+    ("step", "domain", "taken_up_at"),
+    [
+        (Step.QUEUED, None, Step.RELEASE),
+        (Step.QUEUED, LEFTOVERS, Step.CLEAN),
+        (Step.PREPARED, None, Step.CLEAN),
+        (Step.PREPARED, LEFTOVERS, Step.CLEAN),
+    ],
+)
+def test_one_that_waited_for_its_turn_lines_up_again(step: Step, domain: Domain | None, taken_up_at: Step) -> None:
+    waiting = evolve(row(VMState.STARTING), phase=step.value)
+    assert judge(waiting, domain) == Judgement(Plan.ADOPT, taken_up_at, True, again=True)
+    unwanted = evolve(waiting, desired=Desired.STOPPED)
+    assert judge(unwanted, domain) == Judgement(Plan.ADOPT, taken_up_at, True)
+
+
+def test_one_that_booted_before_its_row_said_so_is_adopted() -> None:
+    assert judge(evolve(row(VMState.STARTING), phase=Step.PREPARED.value), RUNS).step is Step.AWAIT_GUEST
 
 
 @pytest.mark.parametrize("state", VMState)

@@ -14,8 +14,10 @@ from qvd.model.vm import (
     LAST,
     OWNED,
     POSTPONE,
+    QUEUES,
     STATE,
     TABLE,
+    WORK,
     Effect,
     Event,
     Go,
@@ -26,7 +28,7 @@ from qvd.model.vm import (
     due,
 )
 
-ADOPTED = (Step.PREPARE, Step.AWAIT_GUEST, Step.RUNNING, Step.TERMINATE, Step.KILL, Step.CLEAN, Step.KILL_LOST)
+ADOPTED = (Step.QUEUED, Step.AWAIT_GUEST, Step.RUNNING, Step.TERMINATE, Step.KILL, Step.CLEAN, Step.KILL_LOST)
 """Where a runner begins: with a claim, or with what recovery found."""
 WAITING = Step.RELEASE
 """Left only when the database has answered: the runner asks until it does."""
@@ -116,7 +118,7 @@ def test_nothing_is_cleaned_up_before_it_was_ended() -> None:
         for event, verdict in row.items():
             if isinstance(verdict, Go) and verdict.step in cleaning:
                 ended = event is Event.DOMAIN_EXITED or (event is Event.DONE and EFFECT[step] is Effect.KILL)
-                assert ended or step is Step.PREPARE, (step, event)
+                assert ended or step in (Step.PREPARE, Step.PREPARED), (step, event)
 
 
 def test_nothing_is_released_before_it_was_cleaned_up() -> None:
@@ -126,12 +128,14 @@ def test_nothing_is_released_before_it_was_cleaned_up() -> None:
         for event, verdict in row.items()
         if isinstance(verdict, Go) and verdict.step is Step.RELEASE and step is not Step.RELEASE
     }
-    assert ways == {(Step.CLEAN, Event.DONE)}
+    # Nothing was made ready yet for one that waits for its turn: what it had was a place in a queue.
+    waiting = {(Step.QUEUED, event) for event in (Event.STOP, Event.FAILED, Event.TIMED_OUT)}
+    assert ways == {(Step.CLEAN, Event.DONE), *waiting}
 
 
 def test_a_stop_never_waits_for_the_guest_to_come_up() -> None:
     assert [step for step in Step if TABLE[step][Event.STOP] is POSTPONE] == [Step.BOOT]
-    for step in (Step.PREPARE, Step.AWAIT_GUEST, Step.RUNNING):
+    for step in (Step.QUEUED, Step.PREPARE, Step.PREPARED, Step.AWAIT_GUEST, Step.RUNNING):
         assert isinstance(TABLE[step][Event.STOP], Go)
 
 
@@ -152,8 +156,10 @@ def test_no_state_goes_back() -> None:
 
 
 def test_the_way_of_a_good_life() -> None:
-    at, seen = Position(Step.PREPARE), []
+    at, seen = Position(Step.QUEUED), []
     for event in (
+        Event.DONE,
+        Event.DONE,
         Event.DONE,
         Event.DONE,
         Event.GUEST_ALIVE,
@@ -166,6 +172,8 @@ def test_the_way_of_a_good_life() -> None:
         at = advance(at, event)
         seen.append(at.step)
     assert seen == [
+        Step.PREPARE,
+        Step.PREPARED,
         Step.BOOT,
         Step.AWAIT_GUEST,
         Step.RUNNING,
@@ -175,11 +183,36 @@ def test_the_way_of_a_good_life() -> None:
         Step.RELEASE,
         Step.RELEASED,
     ]
-    assert at.turn == 8
+    assert at.turn == 10
+
+
+def test_a_waiting_step_waits_in_the_budget_of_the_step_that_it_leads_to() -> None:
+    assert set(WORK) == set(Step)
+    assert {step for step in Step if EFFECT[step] is Effect.QUEUE} == QUEUES
+    for step in QUEUES:
+        verdict = TABLE[step][Event.DONE]
+        assert isinstance(verdict, Go)
+        assert WORK[step] is WORK[verdict.step] is not None
+
+
+def test_work_that_costs_has_a_budget_and_a_kill_after_a_loss_has_none() -> None:
+    spent = {step for step in OWNED if EFFECT[step] in (Effect.PREPARE, Effect.BOOT, Effect.TERMINATE, Effect.KILL)}
+    assert all(WORK[step] for step in spent)
+    assert not any(WORK[step] for step in Step if step not in OWNED)
+    # A VM that cannot be ended, or whose row is all that is left, keeps nobody else waiting.
+    assert not any(WORK[step] for step in (Step.STUCK, Step.RELEASE, Step.RUNNING))
 
 
 MOVES = {
-    (Step.PREPARE, Event.DONE): Step.BOOT,
+    (Step.QUEUED, Event.DONE): Step.PREPARE,
+    (Step.QUEUED, Event.STOP): Step.RELEASE,
+    (Step.QUEUED, Event.FAILED): Step.RELEASE,
+    (Step.QUEUED, Event.TIMED_OUT): Step.RELEASE,
+    (Step.PREPARE, Event.DONE): Step.PREPARED,
+    (Step.PREPARED, Event.DONE): Step.BOOT,
+    (Step.PREPARED, Event.STOP): Step.CLEAN,
+    (Step.PREPARED, Event.FAILED): Step.CLEAN,
+    (Step.PREPARED, Event.TIMED_OUT): Step.CLEAN,
     (Step.PREPARE, Event.STOP): Step.CLEAN,
     (Step.PREPARE, Event.FAILED): Step.CLEAN,
     (Step.PREPARE, Event.TIMED_OUT): Step.CLEAN,
@@ -289,7 +322,7 @@ def test_turns_count_the_steps_entered(step: Step, told: list[Event]) -> None:
 
 @given(st.lists(events.filter(lambda event: event not in (Event.STOP, Event.LOST)), max_size=30))
 def test_nobody_is_asked_to_power_off_unless_somebody_ordered_it(told: list[Event]) -> None:
-    at = Position(Step.PREPARE)
+    at = Position(Step.QUEUED)
     for event in told:
         at = follow(at, [event])
         assert at.step not in (Step.SHUTDOWN, Step.AWAIT_EXIT)
