@@ -12,6 +12,7 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 
 from attrs import evolve
+from twisted.internet.defer import CancelledError
 from twisted.internet.interfaces import IReactorTime
 from twisted.logger import Logger
 
@@ -19,7 +20,7 @@ from qvd.hkd.periodic import Periodic, observe
 from qvd.hkd.queueboard import QueueBoard
 from qvd.hkd.runner import NOBODY, Ports, Runner
 from qvd.interfaces import IBells
-from qvd.model.errors import DatabaseUnavailable, NotFound, OwnershipLost
+from qvd.model.errors import DatabaseUnavailable, NotFound, OwnershipLost, QVDError
 from qvd.model.ids import VMId
 from qvd.model.records import VM, Desired, Domain, Lease
 from qvd.model.recovery import INTERRUPTED, Plan, judge
@@ -159,7 +160,18 @@ class Fleet:
             if vm.vm_id not in carried and vm.epoch == self._lease.epoch and vm.state is not VMState.STOPPED:
                 self._end_orphan(vm)
             else:
-                await self._take_up(vm)
+                await self._try(vm)
+
+    async def _try(self, vm: VM) -> None:
+        """Take an order up. One that cannot be must not hold up those behind it, again and again."""
+        try:
+            await self._take_up(vm)
+        except (DatabaseUnavailable, CancelledError):
+            raise
+        except QVDError as error:
+            self.log.warn("VM {vm_id}: order not taken up: {reason}", vm_id=vm.vm_id, reason=error.text)
+        except Exception:  # noqa: BLE001 - whatever it is, the next look tries again
+            self.log.failure("VM {vm_id}: order not taken up", vm_id=vm.vm_id)
 
     def _end_orphan(self, vm: VM) -> None:
         """It was claimed by a statement whose answer was lost, and nobody carries it."""

@@ -313,6 +313,14 @@ class QueueTests(FleetCase):
         looks[2].go_on()
         assert self.conduct.count("claim_start") == len(many)
 
+    def test_an_order_that_can_never_be_taken_up_starves_nobody(self) -> None:
+        self.conduct.fail("claim_start", ValueError("a constraint"))
+        self.rows.order(1, Desired.RUNNING)
+        self.rows.order(2, Desired.RUNNING)
+        self.start()
+        assert self.states()[:2] == ["stopped", "running"]
+        assert self.logged(ValueError) == 1
+
     def test_an_order_in_its_back_off_is_taken_up_after_it(self) -> None:
         self.rows.order(1, Desired.RUNNING)
         self.rows.write(1, failures=4, retry_in=20.0)
