@@ -17,6 +17,7 @@ from attrs import frozen
 from qvd.db.rows import MINE, RELEASED
 from qvd.db.sessions import end_sessions_of
 from qvd.interfaces import ITransaction, Row
+from qvd.model.crashloop import STEADY_SECONDS
 from qvd.model.host import LOST_PHASE, lost_sentence
 from qvd.model.ids import HostId
 from qvd.model.records import Lease, LostNode, ServerClock
@@ -35,6 +36,11 @@ OVERDUE = """
 ENTITLED = f"""
     SELECT FROM host_runtimes WHERE {MINE}
     AND lease_until > clock_timestamp() AND pg_postmaster_start_time()::text = %(server)s
+"""
+# The loss says nothing of the VM, but what it had done until then may.
+GOOD_RUN = """
+    failures = CASE WHEN vm_state = 'running' AND since < now() - %(steady)s * interval '1 second'
+        THEN 0 ELSE failures END
 """
 SERVED_BY = "SELECT id FROM sessions WHERE host_id = ANY(%(hosts)s) AND ended_at IS NULL"
 
@@ -127,11 +133,12 @@ async def release(tx: ITransaction, host: Row) -> int:
     An order to start that the node has not taken up stays an order, of a VM without a node: see L{IVMs.unplaced}.
     """
     return await tx.execute(
-        f"UPDATE vm_runtimes SET {RELEASED}, phase = %(phase)s, host_id = NULL,"
+        f"UPDATE vm_runtimes SET {RELEASED}, {GOOD_RUN}, phase = %(phase)s, host_id = NULL,"
         " last_error = CASE WHEN vm_state <> 'stopped' THEN %(ran)s ELSE %(placed)s END"
         " WHERE host_id = %(host)s",
         {
             "host": host["host_id"],
+            "steady": STEADY_SECONDS,
             "phase": LOST_PHASE,
             "ran": lost_sentence(host["name"], "on which this desktop ran"),
             "placed": lost_sentence(host["name"], "on which this desktop was to start"),

@@ -197,6 +197,19 @@ class TestVMs:
         assert await world.ownership.claim_start(two, world.vm_id, SECRET) is not None
 
     @pytest_twisted.ensureDeferred
+    async def test_its_failures_before_a_long_run_are_forgotten_and_none_is_added(self, world: World) -> None:
+        one = await world.running_host()
+        short = world.new_vm("short")
+        for vm_id in (world.vm_id, short):
+            await run(world, one, vm_id)
+        world.ask("UPDATE vm_runtimes SET failures = 2")
+        world.ask("UPDATE vm_runtimes SET since = now() - interval '1 hour' WHERE vm_id = %s", world.vm_id)
+        two = await world.running_host(name="node2")
+        silence(world, one)
+        assert len(await declare(world, two)) == 1
+        assert [world.row(vm_id)["failures"] for vm_id in (world.vm_id, short)] == [0, 2]
+
+    @pytest_twisted.ensureDeferred
     async def test_its_late_writes_change_nothing(self, world: World) -> None:
         one = await world.running_host()
         await run(world, one)
