@@ -162,7 +162,7 @@ class TestProperties:
         row = world.row()
         assert (row["host_id"], row["generation"]) == (None, 0)
         assert row["last_error"].endswith(sentence)
-        assert await told(world) == [f"no node was looked at: {sentence}"]
+        assert await told(world) == [f"no node was looked at. {row['last_error']}"]
 
 
 class TestCompany:
