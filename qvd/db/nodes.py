@@ -12,7 +12,7 @@ from collections.abc import Sequence
 
 from attrs import frozen
 
-from qvd.db.drain import drain
+from qvd.db.drain import GOES_ON, ORDERED, drain
 from qvd.db.vms import say_cause
 from qvd.interfaces import IDatabase, ITransaction, Row
 from qvd.model.errors import Conflict, NotFound
@@ -28,12 +28,14 @@ SUMMARIES = """
         r.usable_ram AS usable, r.usable_ram - coalesce(bound.memory, 0) AS free, r.available_ram AS available,
         r.usable_cpu AS cores, r.idle_cpu AS idle
     FROM hosts h JOIN host_runtimes r ON r.host_id = h.id LEFT JOIN (
-        SELECT b.host_id, count(*) AS vms, sum(o.memory)::bigint AS memory FROM vm_runtimes b
-        JOIN vms v ON v.id = b.vm_id JOIN osfs o ON o.id = v.osf_id WHERE b.host_id IS NOT NULL GROUP BY b.host_id
+        SELECT b.host_id, count(*) AS vms, sum(b.reserved_ram)::bigint AS memory FROM vm_runtimes b
+        WHERE b.host_id IS NOT NULL GROUP BY b.host_id
     ) bound ON bound.host_id = h.id LEFT JOIN (
         SELECT s.host_id, count(*) AS sessions FROM sessions s WHERE s.ended_at IS NULL GROUP BY s.host_id
     ) served ON served.host_id = h.id WHERE %(all)s OR r.decommissioned_at IS NULL ORDER BY h.name
 """
+CONCERNED = {Drain.WAIT: f"({ORDERED})", Drain.STOP: f"({ORDERED} OR {GOES_ON})"}
+"""By the way of draining: the VMs that do not stay as they are."""
 GONE = (HostState.STOPPED.value, HostState.LOST.value)
 
 
@@ -64,14 +66,24 @@ class Nodes:
     async def drain(self, name: str, mode: Drain, cause: str) -> int:
         """No new VMs there; those that are there stop, at once or when they like.
 
-        @return: to how many VMs something was done: ordered to stop, or to start elsewhere.
+        @return: to how many VMs something is done: ordered to stop, or to start elsewhere.
         """
-        await self._set(name, f"drain = '{mode.value}'", f"drain IS DISTINCT FROM '{mode.value}'", cause)
 
-        async def work(tx: ITransaction) -> int:
-            return await drain(tx, HostId((await known(tx, name))["host_id"]))
+        async def flag(tx: ITransaction) -> Row:
+            await say_cause(tx, cause)
+            host_id = (await known(tx, name))["host_id"]
+            # The bell of this transaction tells the node, which may have done it all before we get there.
+            row = await tx.fetch_one(
+                f"SELECT %(host)s AS host_id, count(*) FROM vm_runtimes WHERE host_id = %(host)s AND {CONCERNED[mode]}",
+                {"host": host_id},
+            )
+            assert row is not None
+            await set_flag(tx, host_id, f"drain = '{mode.value}'", f"drain IS DISTINCT FROM '{mode.value}'")
+            return row
 
-        return await self.db.transact("drain", work)
+        row = await self.db.transact("set_drain", flag)
+        await self.db.transact("drain", lambda tx: drain(tx, HostId(row["host_id"])))
+        return int(row["count"])
 
     async def undrain(self, name: str, cause: str) -> bool:
         """New VMs may start there again. One that was ordered to stop does."""
@@ -115,16 +127,19 @@ class Nodes:
     async def _set(self, name: str, change: str, unless_so: str, cause: str) -> bool:
         async def work(tx: ITransaction) -> bool:
             await say_cause(tx, cause)
-            host = await known(tx, name)
-            return bool(
-                await tx.execute(
-                    f"UPDATE host_runtimes SET {change} WHERE host_id = %s AND {unless_so}"
-                    " AND decommissioned_at IS NULL",
-                    (host["host_id"],),
-                )
-            )
+            return await set_flag(tx, (await known(tx, name))["host_id"], change, unless_so)
 
         return await self.db.transact("set_host", work)
+
+
+async def set_flag(tx: ITransaction, host_id: int, change: str, unless_so: str) -> bool:
+    """Whether anything has changed."""
+    return bool(
+        await tx.execute(
+            f"UPDATE host_runtimes SET {change} WHERE host_id = %s AND {unless_so} AND decommissioned_at IS NULL",
+            (host_id,),
+        )
+    )
 
 
 async def known(tx: ITransaction, name: str, lock: str = "") -> Row:
