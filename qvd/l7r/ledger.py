@@ -14,6 +14,7 @@ from twisted.internet.defer import CancelledError, Deferred
 from twisted.internet.interfaces import IReactorTime
 from twisted.internet.task import deferLater
 from twisted.logger import Logger
+from twisted.python.failure import Failure
 from zope.interface import implementer
 
 from qvd.interfaces import ISessionKiller, ISessions
@@ -61,8 +62,14 @@ class Ledger:
         self._closers.pop(session_id, None)
         if session_id not in self._ending:
             writing = self._ending[session_id] = Deferred.fromCoroutine(self._write(session_id, reason))
-            writing.addErrback(lambda failure: self.log.failure("session {id} not ended", failure, id=session_id))
+            writing.addErrback(self._unwritten, session_id)
             writing.addBoth(lambda _: self._settle(session_id))
+
+    def _unwritten(self, failure: Failure, session_id: SessionId) -> None:
+        if isinstance(failure.value, CancelledError):
+            self.log.warn("session {id}: its end was not written; the next start of this node does it", id=session_id)
+        else:
+            self.log.failure("session {id} not ended", failure, id=session_id)
 
     def _settle(self, session_id: SessionId) -> None:
         del self._ending[session_id]

@@ -108,7 +108,6 @@ class LedgerTests(Case):
         self.result(settled)
         self.clock.pump([RETRY] * 3)
         assert self.clock.getDelayedCalls() == []
-        self.flushLoggedErrors()  # type: ignore[no-untyped-call]
 
     def test_settled_without_ends(self) -> None:
         self.result(self.ledger.settled(10))
