@@ -12,7 +12,7 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 
 from attrs import evolve
-from twisted.internet.defer import CancelledError
+from twisted.internet.defer import CancelledError, Deferred, TimeoutError
 from twisted.internet.interfaces import IReactorTime
 from twisted.logger import Logger
 
@@ -20,7 +20,7 @@ from qvd.hkd.periodic import Periodic, observe
 from qvd.hkd.queueboard import QueueBoard
 from qvd.hkd.runner import NOBODY, Ports, Runner
 from qvd.interfaces import IBells
-from qvd.model.errors import DatabaseUnavailable, NotFound, OwnershipLost, QVDError
+from qvd.model.errors import DatabaseUnavailable, NotFound, OwnershipLost, QVDError, TransientError
 from qvd.model.ids import VMId
 from qvd.model.records import VM, Desired, Domain, Lease
 from qvd.model.recovery import INTERRUPTED, Plan, judge
@@ -66,11 +66,20 @@ class Fleet:
         """Look at every row and every domain of this node and bring the rows to keep under this epoch. Nothing is
         started yet, so a database that goes away in between costs nothing but another try."""
         rows = {vm.vm_id: vm for vm in await self._ports.ownership.bound(self._lease)}
-        domains = {domain.vm_id: domain for domain in await self._ports.driver.list()}
+        domains = {domain.vm_id: domain for domain in await self._domains()}
         self._found = [
             await self._judge(vm_id, rows.get(vm_id), domains.get(vm_id))
             for vm_id in sorted(rows.keys() | domains.keys())
         ]
+
+    async def _domains(self) -> Sequence[Domain]:
+        """@raise TransientError: also where the hypervisor does not answer; a node would wait for it for ever."""
+        listing = Deferred.fromCoroutine(self._ports.driver.list())
+        listing.addTimeout(self._ports.deadlines.clean, self._ports.clock)
+        try:
+            return await listing
+        except TimeoutError:
+            raise TransientError("The hypervisor does not say what runs on this machine") from None
 
     async def _judge(self, vm_id: VMId, vm: VM | None, domain: Domain | None) -> Runner | None:
         judgement = judge(vm, domain)

@@ -12,7 +12,7 @@ from qvd.hkd.fleet import CLAIMS, Fleet
 from qvd.hkd.runner import Deadlines, Ports
 from qvd.hkd.slots import Slots, SlotSizes
 from qvd.hkd.watch import WatchTimes
-from qvd.model.errors import DatabaseUnavailable, PermanentError
+from qvd.model.errors import DatabaseUnavailable, PermanentError, TransientError
 from qvd.model.ids import Epoch, HostId, TenantId, VMId
 from qvd.model.records import Desired, Domain, Guest, Lease
 from qvd.model.recovery import ENDED, INTERRUPTED
@@ -30,6 +30,7 @@ LEASE = Lease(HOST, Epoch(4))
 OLD = Epoch(3)
 AWAY = DatabaseUnavailable("The database does not answer")
 LOOK = 5.0
+DEADLINES = Deadlines(start=60.0, shutdown=30.0, kill=5.0)
 
 
 def ports(clock: Clock, driver: FakeDriver, ownership: FakeOwnership, guest: FakeGuest) -> Ports:
@@ -38,7 +39,7 @@ def ports(clock: Clock, driver: FakeDriver, ownership: FakeOwnership, guest: Fak
         driver=driver,
         ownership=ownership,
         dialer=FakeDialer(guest),
-        deadlines=Deadlines(start=60.0, shutdown=30.0, kill=5.0),
+        deadlines=DEADLINES,
         watch=WatchTimes(boot=0.5, interval=5.0, failures=3),
         forget=lambda vm_id: None,
         seen=lambda vm_id: None,
@@ -81,6 +82,15 @@ class FleetCase(Case):
 
     def states(self) -> list[str]:
         return [vm.state.value for vm in self.rows.table.values()]
+
+
+class BeginTests(FleetCase):
+    def test_a_hypervisor_that_says_nothing_is_not_waited_for_for_ever(self) -> None:
+        self.conduct.hold("list")
+        judged = self.begin(self.fleet.judge())
+        self.clock.advance(DEADLINES.clean)
+        assert "does not say" in self.failure(judged, TransientError).text
+        self.start()
 
 
 class OrderTests(FleetCase):
