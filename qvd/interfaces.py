@@ -286,7 +286,8 @@ class IOwnership(Interface):
 
     async def pending(lease: Lease, carried: Collection[VMId]) -> Sequence[VM]:
         """VMs of this node with an order that it has not taken up, and those that it has under this epoch but does not
-        carry: a claim can be committed long after its answer was given up."""
+        carry, or that go on after their stop was taken up: a claim can be committed long after its answer was given
+        up, and what a former daemon acknowledged after this one had looked."""
 
     async def claim_start(lease: Lease, vm_id: VMId, secret: Secret) -> VMSpec | None:
         """Take up a start order: the row becomes C{starting} under this epoch.

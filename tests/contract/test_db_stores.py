@@ -246,6 +246,19 @@ class TestOrders:
 
 class TestOwnership:
     @pytest_twisted.ensureDeferred
+    async def test_a_stop_that_was_taken_up_and_not_carried_out_is_pending(self, world: World) -> None:
+        """A former daemon has acknowledged it, after its successor had looked."""
+        lease = await world.running_host()
+        await world.claimed(lease)
+        await world.vms.order_stop(world.vm_id, "test")
+        (vm,) = await world.ownership.pending(lease, [world.vm_id])
+        assert await world.ownership.acknowledge(lease, world.vm_id, vm.generation)
+        assert [vm.vm_id for vm in await world.ownership.pending(lease, [world.vm_id])] == [world.vm_id]
+        change = Change(VMState.STOPPING, "powering off", "Powering off")
+        await world.ownership.save(lease, world.vm_id, VMState.STARTING, change)
+        assert await world.ownership.pending(lease, [world.vm_id]) == [], "it goes down"
+
+    @pytest_twisted.ensureDeferred
     async def test_from_claim_to_release(self, world: World) -> None:
         lease = await world.running_host()
         spec = await world.claimed(lease)

@@ -52,6 +52,11 @@ def spec_of(vm: VM, secret: Secret) -> VMSpec:
     return VMSpec(vm.vm_id, vm.tenant_id, vm.name, vm.login, None, "image", 1 << 29, f"1/{vm.vm_id}", secret)
 
 
+def goes_on(vm: VM) -> bool:
+    """Its stop was taken up, and nothing has come of it yet."""
+    return vm.desired is Desired.STOPPED and vm.state in (VMState.STARTING, VMState.RUNNING)
+
+
 class Rows:
     """The table, and what others do to it.
 
@@ -133,10 +138,11 @@ class FakeOwnership:
         await self.conduct.before("pending")
         mine = [vm for vm in self.rows.table.values() if vm.host_id == lease.host_id]
         left = [vm for vm in mine if vm.epoch == lease.epoch and vm.state is not VMState.STOPPED]
+        left = [vm for vm in left if vm.vm_id not in carried or goes_on(vm)]
         ordered = [
             vm for vm in mine if vm.generation > vm.acked and not (vm.desired is Desired.RUNNING and vm.retry_in)
         ]
-        found = [vm for vm in mine if vm in ordered or (vm in left and vm.vm_id not in carried)]
+        found = [vm for vm in mine if vm in ordered or vm in left]
         await self.conduct.after("pending")
         return found
 

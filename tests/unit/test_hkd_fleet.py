@@ -113,6 +113,14 @@ class OrderTests(FleetCase):
         self.start()
         assert self.states()[0] == "running"
 
+    def test_a_stop_that_a_former_daemon_acknowledges_late_is_carried_out(self) -> None:
+        """Its statement was under way when this daemon judged the VM, as one with an order to come."""
+        self.put_up(1, desired=Desired.STOPPED, generation=2, acked=1)
+        self.result(self.fleet.judge())
+        self.rows.write(1, acked=2)
+        self.fleet.start()
+        assert self.states()[0] == "stopping"
+
     def test_an_order_is_taken_up_once(self) -> None:
         self.conduct.hold("prepare")
         self.start()
