@@ -1,0 +1,1 @@
+"""A farm in memory: real daemons' parts over simulated machines and one simulated database."""
