@@ -9,15 +9,17 @@ from __future__ import annotations
 import os
 from collections.abc import Callable
 from contextlib import AbstractContextManager
+from functools import partial
 from typing import Any
 from unittest.mock import patch
 
 import pytest
 
 from qvd.hkd.heartbeat import Heartbeat
+from tests.world.farm import Farm
 from tests.world.interleavings import explore
 from tests.world.machine import Machine
-from tests.world.observer import Violation
+from tests.world.observer import Violation, judge, unsettled
 from tests.world.statements import MemoryDatabase
 
 WANTED = int(os.environ.get("QVD_INTERLEAVINGS", "1000"))
@@ -68,3 +70,22 @@ def test_fence_and_watchdog_stand_in_for_each_other() -> None:
         explore(100, 1)
         with without(Machine, "watchdog", lambda self: None), pytest.raises(Violation):
             explore(ENOUGH, 1, shrink=False)
+
+
+@pytest.mark.xfail(
+    strict=True, raises=Violation, reason="a node does not notice that the database has forgotten a claim"
+)
+def test_a_fail_over_that_forgets_a_claim_starts_nothing_twice() -> None:
+    """The desktop runs, its row says that it is stopped and free, and the next order places it on another node."""
+    for number in range(6):
+        farm = Farm(machines=3, vms=1, seed=number)
+        farm.judge = partial(judge, farm)
+        farm.advance(6.0)
+        assert farm.order(1, True) is None
+        farm.advance(4.0)
+        farm.restart_database(back=5.0)
+        farm.advance(1.0)
+        assert farm.order(1, True) is None
+        farm.advance(60.0)
+        if left := unsettled(farm):
+            raise Violation("; ".join(left))

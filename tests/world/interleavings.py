@@ -88,10 +88,12 @@ class Interleaving(RuleBasedStateMachine):
     """One example.
 
     @cvar tally: where it is counted.
+    @cvar forgets: the database may fail over to a server that has forgotten the last seconds.
     @cvar mutate: called with each new farm: breaks it on purpose, to see whether that is found.
     """
 
     tally = Tally()
+    forgets = False
     mutate: Callable[[Farm], None] = staticmethod(lambda farm: None)
 
     def __init__(self) -> None:
@@ -222,6 +224,13 @@ class Interleaving(RuleBasedStateMachine):
     def database_restarts(self) -> None:
         self._note("restart").restart_database()
 
+    @precondition(lambda self: self.forgets)
+    @rule(back=st.sampled_from((0.5, 2.0, 5.0, 10.0)))
+    def database_fails_over(self, back: float) -> None:
+        """To a server that has not heard of the last seconds, and of no order in them."""
+        self._note("fail over", back).restart_database(back)
+        self.wanted.clear()
+
     @rule(by=st.sampled_from((-3600.0, -10.0, -1.0, 1.0, 10.0, 3600.0)))
     def database_clock_is_set(self, by: float) -> None:
         self._note("clock", by).set_clock(by)
@@ -322,16 +331,21 @@ def logs_kept(critical: list[Any]) -> Iterator[None]:
 
 
 def explore(
-    wanted: int, first_seed: int, mutate: Callable[[Farm], None] = lambda farm: None, shrink: bool = True
+    wanted: int,
+    first_seed: int,
+    mutate: Callable[[Farm], None] = lambda farm: None,
+    shrink: bool = True,
+    forgets: bool = False,
 ) -> Tally:
     """Run interleavings until so many I{different} ones were seen; the same ones for the same C{first_seed}.
 
     @param mutate: breaks each farm on purpose.
+    @param forgets: see L{Interleaving}.
     @param shrink: make a violation's example small before it is raised.
     @raise Violation: something was that must never be. Hypothesis prints the example.
     """
     tally = Tally()
-    made = type("Interleaving", (Interleaving,), {"tally": tally, "mutate": staticmethod(mutate)})
+    made = type("Interleaving", (Interleaving,), {"tally": tally, "mutate": staticmethod(mutate), "forgets": forgets})
     phases = (Phase.generate, Phase.shrink) if shrink else (Phase.generate,)
     number = first_seed
     while tally.distinct < wanted:
