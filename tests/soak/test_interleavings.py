@@ -16,6 +16,7 @@ from unittest.mock import patch
 import pytest
 
 from qvd.hkd.heartbeat import Heartbeat
+from qvd.model.ids import HostId, VMId
 from tests.world.farm import Farm
 from tests.world.interleavings import explore
 from tests.world.machine import Machine
@@ -86,6 +87,29 @@ def test_a_fail_over_that_forgets_a_claim_starts_nothing_twice() -> None:
         farm.restart_database(back=5.0)
         farm.advance(1.0)
         assert farm.order(1, True) is None
+        farm.advance(60.0)
+        if left := unsettled(farm):
+            raise Violation("; ".join(left))
+
+
+@pytest.mark.xfail(strict=True, raises=Violation, reason="a write is guarded by the node's epoch, not by the VM's run")
+@pytest.mark.parametrize("statement", ["release", "save"])
+def test_a_late_write_of_a_former_run_changes_nothing(statement: str) -> None:
+    """It was given up and repeated, and takes effect when the same node runs the VM again, in the same epoch."""
+    for number in range(6):
+        farm = Farm(machines=2, vms=1, seed=number)
+        farm.judge = partial(judge, farm)
+        farm.advance(6.0)
+        farm.order(1, True)
+        farm.advance(4.0)
+        host_id = farm.db.vms[VMId(1)].vm.host_id
+        assert host_id is not None
+        farm.plans[host_id, statement].append("late")
+        farm.order(1, False)
+        farm.db.write_host(HostId(3 - host_id), blocked=True)
+        for _ in range(8):
+            farm.advance(1.0)
+            farm.order(1, True)
         farm.advance(60.0)
         if left := unsettled(farm):
             raise Violation("; ".join(left))
