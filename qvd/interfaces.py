@@ -264,8 +264,8 @@ class ISessions(Interface):
         """The session is over. Idempotent; the first reason stays."""
 
     async def unended(host_id: HostId) -> Mapping[SessionId, str | None]:
-        """This node's sessions that have not ended: L{None}, or why they should: a newer client has the VM, or the node
-        that ran it is lost."""
+        """The sessions that this process serves on this node, and that have not ended: L{None}, or why they should: a
+        newer client has the VM, or the node that ran it is lost."""
 
 
 class IAdministrators(Interface):
@@ -339,10 +339,17 @@ class IOwnership(Interface):
 class IHosts(Interface):
     """This node's own row and lease, and what it may do to the rows of nodes that are silent."""
 
-    async def register(name: str, address: str, lease_seconds: float, hypervisor: str | None = None) -> Lease:
+    async def register(
+        name: str,
+        address: str,
+        lease_seconds: float,
+        hypervisor: str | None = None,
+        state: HostState = HostState.STARTING,
+    ) -> Lease:
         """Take a new epoch. Sessions and VM rows of older epochs are left for recovery to judge.
 
         @param hypervisor: name of the node's driver, for placements that need a certain one.
+        @param state: C{RUNNING} where this process goes on with what another one has handed over.
         @raise NotFound: no such host.
         @raise Forbidden: it was decommissioned, or another machine is enrolled under this name.
         """
@@ -363,8 +370,12 @@ class IHosts(Interface):
         @return: how many VMs this was done to.
         """
 
-    async def end_stale_sessions(lease: Lease, reason: str) -> int:
-        """End the sessions that an earlier epoch of this node left open; return how many."""
+    async def end_stale_sessions(lease: Lease, reason: str, living: Collection[str] = ()) -> int:
+        """End the sessions of this node that nobody serves; return how many.
+
+        @param living: UUIDs of the node's processes that serve sessions. Of a session of which nothing is known
+            but its epoch, an earlier one means that it is not served.
+        """
 
     async def read_clock() -> ServerClock:
         """Which server answers, and its time."""
@@ -458,6 +469,10 @@ class ISessionKiller(Interface):
 
 class INodeStatus(Interface):
     """What the L7R must know of its own node before it serves anybody."""
+
+    async def settled() -> None:
+        """Return when it is known which process of this node has the lease: at once, but for the moment in which one
+        hands it over to the next. Bounded in time."""
 
     def lease() -> Lease:
         """@raise Unavailable: the node has none now."""

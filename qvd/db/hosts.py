@@ -4,7 +4,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Collection, Sequence
 
 from attrs import frozen
 from zope.interface import implementer
@@ -13,7 +13,7 @@ from qvd.db.drain import drain
 from qvd.db.enrolment import digest
 from qvd.db.lost import LostNodes
 from qvd.db.rows import MINE
-from qvd.db.sessions import end_sessions_of
+from qvd.db.sessions import end_stale_sessions
 from qvd.interfaces import IDatabase, IHosts, ITransaction
 from qvd.model.errors import Forbidden, NotFound, OwnershipLost, QVDError
 from qvd.model.ids import Epoch, HostId
@@ -32,10 +32,17 @@ class Hosts:
     db: IDatabase
     identity: Callable[[], Secret | None] = lambda: None
 
-    async def register(self, name: str, address: str, lease_seconds: float, hypervisor: str | None = None) -> Lease:
+    async def register(
+        self,
+        name: str,
+        address: str,
+        lease_seconds: float,
+        hypervisor: str | None = None,
+        state: HostState = HostState.STARTING,
+    ) -> Lease:
         identity = self.identity()
         row = await self.db.fetch_one(
-            "UPDATE host_runtimes r SET epoch = epoch + 1, state = 'starting', ok_ts = now(), pid = %(pid)s,"
+            "UPDATE host_runtimes r SET epoch = epoch + 1, state = %(state)s, ok_ts = now(), pid = %(pid)s,"
             # Also for a node that does not say: what an earlier one said is not true of it.
             " hypervisor = %(hypervisor)s,"
             " lease_until = now() + %(seconds)s * interval '1 second'"
@@ -44,6 +51,7 @@ class Hosts:
             {
                 "name": name,
                 "pid": os.getpid(),
+                "state": state.value,
                 "hypervisor": hypervisor,
                 "seconds": lease_seconds,
                 "identity": None if identity is None else digest(identity),
@@ -114,9 +122,9 @@ class Hosts:
 
         return await self.db.transact("drain", work)
 
-    async def end_stale_sessions(self, lease: Lease, reason: str) -> int:
+    async def end_stale_sessions(self, lease: Lease, reason: str, living: Collection[str] = ()) -> int:
         async def work(tx: ITransaction) -> int:
-            return await end_sessions_of(tx, lease.host_id, reason, before=lease.epoch)
+            return await end_stale_sessions(tx, lease, reason, living)
 
         return await self.db.transact("end_stale_sessions", work)
 

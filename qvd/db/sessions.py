@@ -3,7 +3,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 
 from attrs import frozen
 from zope.interface import implementer
@@ -12,8 +12,8 @@ from qvd.db.rows import MINE
 from qvd.interfaces import IDatabase, ISessions, ITransaction
 from qvd.model.errors import SessionLost, Unavailable
 from qvd.model.host import LOST_PHASE
-from qvd.model.ids import Epoch, HostId, SessionId
-from qvd.model.records import SessionSpec
+from qvd.model.ids import HostId, SessionId
+from qvd.model.records import Lease, SessionSpec
 
 GONE = "The node of this virtual machine does not answer any more"
 TAKEN = "Another client has taken this virtual machine over"
@@ -22,9 +22,13 @@ TAKEN = "Another client has taken this virtual machine over"
 @implementer(ISessions)
 @frozen
 class Sessions:
-    """L{ISessions} over PostgreSQL."""
+    """L{ISessions} over PostgreSQL.
+
+    @ivar instance: UUID of the process that serves the sessions claimed here.
+    """
 
     db: IDatabase
+    instance: str | None = None
 
     async def claim(self, spec: SessionSpec) -> SessionId | None:
         async def work(tx: ITransaction) -> SessionId | None:
@@ -43,8 +47,9 @@ class Sessions:
                 (spec.vm_id,),
             )
             await tx.execute(
-                "INSERT INTO sessions (id, tenant_id, vm_id, user_id, host_id, host_epoch, client_address, state)"
-                " VALUES (%s, %s, %s, %s, %s, %s, %s, 'connecting')",
+                "INSERT INTO sessions"
+                " (id, tenant_id, vm_id, user_id, host_id, host_epoch, client_address, instance, state)"
+                " VALUES (%s, %s, %s, %s, %s, %s, %s, %s, 'connecting')",
                 (
                     spec.session_id,
                     spec.tenant_id,
@@ -53,6 +58,7 @@ class Sessions:
                     spec.lease.host_id,
                     spec.lease.epoch,
                     spec.client_address,
+                    self.instance,
                 ),
             )
             await tx.execute("UPDATE vm_runtimes SET session_id = %s WHERE vm_id = %s", (spec.session_id, spec.vm_id))
@@ -94,18 +100,41 @@ class Sessions:
             "SELECT s.id::text, CASE WHEN r.session_id = s.id THEN NULL"
             " WHEN r.session_id IS NULL AND r.phase = %(lost)s THEN coalesce(r.last_error, %(gone)s)"
             " ELSE %(taken)s END AS over FROM sessions s"
-            " JOIN vm_runtimes r ON r.vm_id = s.vm_id WHERE s.host_id = %(host)s AND s.ended_at IS NULL",
-            {"host": host_id, "lost": LOST_PHASE, "gone": GONE, "taken": TAKEN},
+            " JOIN vm_runtimes r ON r.vm_id = s.vm_id WHERE s.host_id = %(host)s AND s.ended_at IS NULL"
+            " AND s.instance IS NOT DISTINCT FROM %(instance)s::uuid",
+            {"host": host_id, "instance": self.instance, "lost": LOST_PHASE, "gone": GONE, "taken": TAKEN},
         )
         return {SessionId(row["id"]): row["over"] for row in rows}
 
 
-async def end_sessions_of(tx: ITransaction, host_id: HostId, reason: str, before: Epoch | None = None) -> int:
-    """End the open sessions that a node served, all or those of the epochs C{before} one; return how many."""
+# Of the process that serves a session nothing may be known: then the epoch alone says that it is gone.
+STALE = """
+    host_id = %(host)s AND ended_at IS NULL AND NOT coalesce(instance = ANY(%(living)s::uuid[]), false)
+    AND (host_epoch < %(epoch)s OR host_epoch = %(epoch)s AND instance IS NOT NULL)
+"""
+
+
+async def end_stale_sessions(tx: ITransaction, lease: Lease, reason: str, living: Collection[str]) -> int:
+    """End the open sessions of a node that none of its C{living} processes serves; return how many."""
+    ended = await tx.fetch(
+        "UPDATE sessions SET state = 'disconnected', ended_at = now(), end_reason = %(reason)s"
+        f" WHERE {STALE} RETURNING id::text",
+        {"host": lease.host_id, "epoch": lease.epoch, "reason": reason, "living": list(living)},
+    )
+    if ended:
+        await tx.execute(
+            "UPDATE vm_runtimes SET session_id = NULL WHERE session_id = ANY(%s::uuid[])",
+            ([row["id"] for row in ended],),
+        )
+    return len(ended)
+
+
+async def end_sessions_of(tx: ITransaction, host_id: HostId, reason: str) -> int:
+    """End the open sessions that a node served; return how many."""
     ended = await tx.execute(
         "UPDATE sessions SET state = 'disconnected', ended_at = now(), end_reason = %(reason)s"
-        " WHERE host_id = %(host)s AND ended_at IS NULL AND coalesce(host_epoch < %(before)s, true)",
-        {"host": host_id, "reason": reason, "before": before},
+        " WHERE host_id = %(host)s AND ended_at IS NULL",
+        {"host": host_id, "reason": reason},
     )
     await tx.execute(
         "UPDATE vm_runtimes r SET session_id = NULL FROM sessions s"

@@ -3,6 +3,8 @@
 
 from __future__ import annotations
 
+import contextlib
+import fcntl
 import json
 import os
 import secrets
@@ -11,6 +13,7 @@ import signal
 import socket
 import subprocess
 import sys
+import time
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -48,6 +51,7 @@ class NodeProcess:
 
     def __init__(self, folder: Path) -> None:
         self._log = folder / "node.log"
+        self._run = folder / "run"
         # An abstract address: no path that could be too long, nothing left behind.
         name = f"qvd-{os.getpid()}-{secrets.token_hex(8)}"
         self._channel = socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM)
@@ -82,6 +86,13 @@ class NodeProcess:
         finally:
             self._channel.close()
 
+    def wait(self) -> int:
+        """Until it ends, and those that were started to take over from it (SIGHUP)."""
+        status = self.process.wait()
+        while daemons(self._run):
+            time.sleep(POLL_SECONDS)
+        return status
+
     def stop(self) -> None:
         """In order, and by force where that takes too long. No effect on one that has ended."""
         if self.process.poll() is None:
@@ -91,6 +102,29 @@ class NodeProcess:
         except subprocess.TimeoutExpired:
             self.process.kill()
             self.process.wait()
+
+
+def daemons(run: Path) -> list[int]:
+    """The processes of the node with that run folder: more than one while it is upgraded. Each holds a lock."""
+    found = []
+    for path in (run / "daemons").glob("*"):
+        with contextlib.suppress(OSError, ValueError), open(path, "rb") as file:
+            try:
+                fcntl.flock(file, fcntl.LOCK_SH | fcntl.LOCK_NB)
+            except BlockingIOError:
+                found.append(int(file.read()))
+    return found
+
+
+def stop_daemons(run: Path) -> None:
+    """Those that nobody here is the parent of: in order, and by force where that takes too long."""
+    for number, seconds in ((signal.SIGTERM, STOP_SECONDS), (signal.SIGKILL, STOP_SECONDS)):
+        for pid in daemons(run):
+            with contextlib.suppress(ProcessLookupError):
+                os.kill(pid, number)
+        until = time.monotonic() + seconds
+        while daemons(run) and time.monotonic() < until:
+            time.sleep(POLL_SECONDS)
 
 
 class Installation:

@@ -19,7 +19,7 @@ from types import FrameType
 
 from attrs import frozen
 
-from qvd.demo.installation import DemoError, Installation, NodeProcess
+from qvd.demo.installation import DemoError, Installation, NodeProcess, stop_daemons
 from qvd.model.errors import QVDError
 
 
@@ -88,10 +88,11 @@ def serve(installation: Installation) -> int:
     try:
         node.await_ready()
         announce(installation)
-        return node.process.wait()
+        return node.wait()
     finally:
         signal.signal(signal.SIGINT, signal.SIG_IGN)
         node.stop()
+        stop_daemons(installation.folder / "run")
 
 
 def announce(installation: Installation) -> None:

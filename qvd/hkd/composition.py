@@ -4,15 +4,18 @@
 from __future__ import annotations
 
 import secrets
-from collections.abc import Callable
+from collections.abc import Callable, Collection
+from pathlib import Path
 from random import Random
 from typing import Any
+from uuid import uuid4
 
 from attrs import frozen
 from twisted.internet.defer import Deferred
 from twisted.internet.interfaces import IOpenSSLContextFactory
 from twisted.internet.protocol import Factory
 from twisted.internet.threads import deferToThread
+from twisted.protocols.tls import TLSMemoryBIOFactory
 from twisted.web.server import Site
 from zope.interface import implementer
 
@@ -33,11 +36,14 @@ from qvd.db.vms import VMs
 from qvd.hkd import configured, identity
 from qvd.hkd.expiry import ExpiryParts
 from qvd.hkd.images import ImageFolder, ImageParts, Lister, in_daemon_thread
-from qvd.hkd.node import Node
+from qvd.hkd.node import Node, Upgrade
+from qvd.hkd.retired import Clients, Retired
+from qvd.hkd.roster import Roster
 from qvd.hkd.runner import Ports
 from qvd.hkd.serving import Listener, Steps
 from qvd.hkd.slots import Slots
-from qvd.hkd.tenure import TenureParts
+from qvd.hkd.succession import ControlPart, Place, Succession
+from qvd.hkd.tenure import TenureParts, session_watch
 from qvd.interfaces import IDeadline, IDriver, IGuestDialer
 from qvd.l7r.connect import Connector
 from qvd.l7r.conversation import Conversation, Services
@@ -50,7 +56,8 @@ from qvd.model.records import Capacity
 from qvd.model.secret import Secret
 from qvd.model.settings import Settings
 from qvd.protocols.adapters.heads import HeadLimits, HeadServer
-from qvd.protocols.adapters.tls import TLSListenerFactory, listen_tls, make_server_context
+from qvd.protocols.adapters.tls import TLSListenerFactory, listen_shared, listen_tls, make_server_context
+from qvd.protocols.handover import Serving
 
 HASH_WORKERS = 2
 
@@ -64,6 +71,8 @@ class Machine:
     @ivar ready: called once, when clients are served.
     @ivar failed: called when the node cannot go on: its process must end.
     @ivar images: names the disk images that are there; L{None}: what lies in C{path.storage.images}.
+    @ivar run: where the processes of this node find each other; L{None}: one is all there will be.
+    @ivar finished: called when another process goes on and no client is left here: this process must end.
     """
 
     reactor: Any
@@ -75,6 +84,8 @@ class Machine:
     ready: Callable[[], object]
     failed: Callable[[], object]
     images: Lister | None = None
+    run: Path | None = None
+    finished: Callable[[], object] = lambda: None
 
 
 class ConversationFactory(Factory):
@@ -110,34 +121,80 @@ class Composition:
             rng=machine.random,
         )
         self.bells = Bells(reactor, parameters, rng=machine.random)
-        self.sessions = Sessions(self.pool)
+        self.instance = str(uuid4())
+        self.sessions = Sessions(self.pool, self.instance)
         self.vms = VMs(self.pool, configured.weights_of(settings), machine.random.random)
         self.users = Users(self.pool)
         self.hasher = Argon2Hasher(reactor, workers=HASH_WORKERS)
         self.ledger = Ledger(reactor, self.sessions)
         self.context = make_server_context(settings.text("l7r.tls.cert"), settings.text("l7r.tls.key"))
         self.news = VMNews(reactor, self.bells)
+        self.roster = None if machine.run is None else Roster(machine.run, self.instance)
+        self.l7r = Listener(self._listen_l7r, "clients are served")
+        self.admin = Listener(self._listen_admin, "the administration port is open")
+        self.succession = self._succession()
+        self.parts = self._tenure_parts()
         self.node = Node(
             reactor,
             below=(
                 Steps(lambda: None, lambda: Deferred.fromCoroutine(machine.deadline.release())),
+                Steps(self._enter, self._leave),
                 self.pool,
                 Steps(self.bells.start, lambda: Deferred.fromCoroutine(self.bells.stop())),
                 Steps(self.hasher.start, self._stop_hasher),
             ),
-            parts=self._tenure_parts(),
+            parts=self.parts,
             above=self._above(),
             times=configured.node_times(settings),
             check=lambda: check_compatible(self.pool),
             ready=machine.ready,
             failed=machine.failed,
+            upgrade=None if self.succession is None else Upgrade(self.succession, self._retired, machine.finished),
         )
+        if self.succession is not None:
+            self.succession.holder = self.node
         self.services = self._services()
         self.clients = TLSListenerFactory(
             self.context,
             ConversationFactory(reactor, self.services, configured.head_limits(settings)),
             configured.tls_limits(settings),
         )
+
+    def _succession(self) -> Succession | None:
+        if self.machine.run is None:
+            return None
+        listeners = {"l7r": self.l7r}
+        if self.settings.number("admin.port"):
+            listeners["admin"] = self.admin
+        farewell = self.settings.seconds("hkd.stop.timeout") / 3
+        return Succession(Place(self.machine.reactor, self.machine.run, self.instance), listeners, farewell)
+
+    def _retired(self, told: Serving) -> Retired:
+        assert self.succession is not None
+        return Retired(
+            self.machine.reactor,
+            self.instance,
+            self.succession.place.dial,
+            session_watch(self.parts, told.lease),
+            Clients(lambda: self.clients.count > 0 or self.ledger.busy, self._end_clients),
+            told,
+            self.settings.seconds("hkd.upgrade.drain"),
+        )
+
+    def _end_clients(self, reason: str) -> None:
+        self.ledger.close_all(reason)
+        self.clients.close_all()
+
+    def _enter(self) -> None:
+        if self.roster is not None:
+            self.roster.enter()
+
+    def _leave(self) -> None:
+        if self.roster is not None:
+            self.roster.leave()
+
+    def _living(self) -> Collection[str]:
+        return [self.instance] if self.roster is None else self.roster.living()
 
     def _stop_hasher(self) -> Any:
         self.hasher.stop()
@@ -177,6 +234,7 @@ class Composition:
             look_seconds=settings.seconds("hkd.reconcile"),
             capacity=machine.capacity,
             new_secret=lambda: Secret(secrets.token_urlsafe(32)),
+            living=self._living,
         )
 
     def _image_parts(self) -> ImageParts:
@@ -224,28 +282,30 @@ class Composition:
         parts: list[Any] = [
             Steps(lambda: None, self.news.stop),
             Steps(lambda: None, lambda: Deferred.fromCoroutine(self._end_sessions())),
-            Listener(self._listen_l7r, "clients are served"),
+            self.l7r,
         ]
         if self.settings.number("admin.port"):
-            parts.append(Listener(self._listen_admin, "the administration port is open"))
+            parts.append(self.admin)
+        if self.succession is not None:
+            parts.append(ControlPart(self.succession))
         return tuple(parts)
 
     async def _end_sessions(self) -> None:
-        self.ledger.close_all("The node is being stopped")
-        self.clients.close_all()
+        self._end_clients("The node is being stopped")
         await self.ledger.settled(self.settings.seconds("hkd.stop.timeout") / 3)
 
-    def _listen_l7r(self) -> Any:
-        settings = self.settings
-        return listen_tls(self.machine.reactor, settings.text("l7r.address"), settings.number("l7r.port"), self.clients)
+    def _listen_l7r(self, inherited: int | None) -> Any:
+        address, port = self.settings.text("l7r.address"), self.settings.number("l7r.port")
+        return listen_tls(self.machine.reactor, address, port, self.clients, inherited=inherited)
 
-    def _listen_admin(self) -> Any:
+    def _listen_admin(self, inherited: int | None) -> Any:
         site: Any = Site(  # type: ignore[no-untyped-call]
             StatusSite(self.node, Administrators(self.pool), self.hasher).router.resource(),
             parsePOSTFormSubmission=False,
         )
-        port, address = self.settings.number("admin.port"), self.settings.text("admin.address")
-        return self.machine.reactor.listenSSL(port, site, ContextHolder(self.context), interface=address)
+        secured = TLSMemoryBIOFactory(ContextHolder(self.context), False, site)
+        address = self.settings.text("admin.address")
+        return listen_shared(self.machine.reactor, address, self.settings.number("admin.port"), secured, inherited)
 
 
 @implementer(IOpenSSLContextFactory)

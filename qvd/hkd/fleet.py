@@ -14,6 +14,7 @@ from collections.abc import Callable, Sequence
 from attrs import evolve
 from twisted.internet.defer import CancelledError, Deferred, TimeoutError
 from twisted.internet.interfaces import IReactorTime
+from twisted.internet.task import deferLater
 from twisted.logger import Logger
 
 from qvd.hkd.periodic import Periodic, observe
@@ -30,6 +31,8 @@ from qvd.protocols.channels import vm_on_host
 
 CLAIMS = 20
 """Orders to start that are taken up before the next look for orders to stop."""
+QUIET_LOOK = 0.05
+"""Seconds between two looks whether a boot is over."""
 
 
 class Fleet:
@@ -50,6 +53,7 @@ class Fleet:
         look_seconds: float,
         new_secret: Callable[[], Secret],
     ) -> None:
+        self._clock = clock
         self._lease = lease
         self._ports = evolve(ports, forget=self._forget, seen=self._saw, slots=ports.slots.fresh())
         self._bells = bells
@@ -133,6 +137,21 @@ class Fleet:
         while self._runners:
             for runner in list(self._runners.values()):
                 await observe(runner.done)
+
+    async def quiet(self, seconds: float) -> None:
+        """Take up no order any more, and wait until no boot is under way, C{seconds} at most: one that is cut off is
+        a start that failed."""
+        await self.stop_orders()
+        for runner in self._waiting_first():
+            if runner.position.step in QUEUES:
+                # What it frees would let the next one begin. Its order is taken up again by the successor.
+                runner.leave()
+        until = self._clock.seconds() + seconds
+        while self._booting() and self._clock.seconds() < until:
+            await deferLater(self._clock, QUIET_LOOK)
+
+    def _booting(self) -> bool:
+        return any(runner.position.step in (Step.PREPARE, Step.BOOT) for runner in self._runners.values())
 
     async def stop_orders(self) -> None:
         """Take up no order any more."""

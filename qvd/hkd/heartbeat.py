@@ -85,8 +85,12 @@ class Heartbeat:
         self._until = math.inf
         self._beats = Periodic(clock, times.renew, self._beat, "renewing the lease")
 
-    def start(self, registered_at: float) -> None:
-        """@param registered_at: C{clock.seconds()} before the registration was sent."""
+    def start(self, registered_at: float, status: HostStatus | None = None) -> None:
+        """
+        @param registered_at: C{clock.seconds()} before the registration was sent.
+        @param status: of the node, where it is known already.
+        """
+        self._status = status
         self._set_fence(registered_at)
         self._beats.start()
 
@@ -102,6 +106,18 @@ class Heartbeat:
         """Give no sign of life any more; the lease runs out by itself."""
         await self._beats.stop()
         self._clear_fence()
+
+    async def rest(self) -> None:
+        """Renew no more; the fence stays where it is."""
+        await self._beats.stop()
+
+    @property
+    def until(self) -> float:
+        """When the fence falls, unless the lease is renewed before."""
+        return self._until
+
+    async def settled(self) -> None:
+        """It is: a lease that is another process's is another tenure's matter."""
 
     def lease(self) -> Lease:
         if self._clock.seconds() >= self._until:

@@ -6,12 +6,17 @@ from __future__ import annotations
 import os
 import random
 import secrets
+import signal
+import sys
 from pathlib import Path
 from typing import Any
 
 from twisted.application.service import IService
 from twisted.internet import reactor as installed_reactor
+from twisted.internet.protocol import ProcessProtocol
+from twisted.logger import Logger
 from twisted.python import usage
+from twisted.python.failure import Failure
 
 from qvd.hkd import configured
 from qvd.hkd.capacity import Meter
@@ -60,8 +65,11 @@ def make_machine(settings: Settings) -> Machine:
         dialer=GuestDialer(reactor),
         capacity=Meter().measure,
         random=random.Random(secrets.randbits(64)),
-        ready=lambda: notify(os.environ, "READY=1"),
+        # Of a daemon that was upgraded: the service manager watches over the new process from now on.
+        ready=lambda: notify(os.environ, f"READY=1\nMAINPID={os.getpid()}"),
         failed=end_in_failure,
+        run=configured.run_folder(settings),
+        finished=lambda: reactor.callWhenRunning(reactor.stop),
     )
 
 
@@ -71,12 +79,34 @@ def end_in_failure() -> None:
     reactor.callWhenRunning(reactor.stop)
 
 
+class SuccessorProcess(ProcessProtocol):
+    """Hears of its end, which may be long after ours."""
+
+    log = Logger()
+
+    def processEnded(self, reason: Failure) -> None:
+        self.log.info("the daemon started on SIGHUP has ended: {reason}", reason=reason.getErrorMessage())
+
+
+def start_successor() -> None:
+    """Start this program again, as it is on the disk by now. It asks this process for all that it has."""
+    SuccessorProcess.log.info("SIGHUP: starting the new daemon")
+    words = [sys.executable, *sys.orig_argv[1:]]
+    reactor.spawnProcess(SuccessorProcess(), sys.executable, words, os.environ, childFDs={0: 0, 1: 1, 2: 2})
+
+
+def upgrade_on_signal() -> None:
+    """C{SIGHUP}, as C{systemctl reload} sends it, upgrades the daemon."""
+    signal.signal(signal.SIGHUP, lambda number, frame: reactor.callFromThread(start_successor))
+
+
 def makeService(options: Options) -> IService:
     """Called by twistd.
 
     @raise SystemExit: the settings are wrong; the sentence names file and key.
     """
     count_on_uptime(reactor)
+    upgrade_on_signal()
     try:
         settings = configured.read_settings(Path(options["config"]))
         return Composition(settings, make_machine(settings)).node

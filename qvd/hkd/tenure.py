@@ -3,7 +3,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Collection
 
 from attrs import evolve, frozen
 from twisted.internet.defer import Deferred, TimeoutError
@@ -15,13 +15,18 @@ from qvd.hkd.expiry import ExpiryParts, ExpiryWatch
 from qvd.hkd.fleet import Fleet
 from qvd.hkd.heartbeat import Heartbeat, LeaseTimes
 from qvd.hkd.images import ImageParts, ImageWatch
+from qvd.hkd.periodic import Periodic
 from qvd.hkd.runner import Ports
 from qvd.hkd.sessionwatch import SessionWatch
 from qvd.interfaces import IBells, IDeadline, IHosts, INodeStatus, ISessionKiller, ISessions, IVMs
 from qvd.model.errors import QVDError
-from qvd.model.records import Capacity, HostState
+from qvd.model.records import Capacity, HostState, HostStatus, Lease
 from qvd.model.secret import Secret
 from qvd.protocols.channels import host_changed
+
+BOOT_SECONDS = 10.0
+"""For the boots under way when another process is to go on."""
+RESTARTED = "The node was restarted"
 
 
 @frozen
@@ -34,7 +39,10 @@ class NodeName:
 
 @frozen
 class TenureParts:
-    """What each epoch is made of; lives as long as the daemon."""
+    """What each epoch is made of; lives as long as the daemon.
+
+    @ivar living: the processes of this node that serve sessions, this one among them.
+    """
 
     clock: IReactorTime
     node: NodeName
@@ -52,19 +60,25 @@ class TenureParts:
     look_seconds: float
     capacity: Callable[[], Capacity]
     new_secret: Callable[[], Secret]
+    living: Callable[[], Collection[str]] = lambda: ()
 
 
 class Tenure:
     """Made by L{begin}.
 
+    @param inherits: this node has just been at work, in this process or in another one that lets go of it for this
+        one. Other nodes and clients need not notice.
     @ivar status: what the L7R asks about this node.
     @ivar over: fires with the reason when the lease is lost.
+    @ivar rests: it was let go of, with the lease still there.
     """
 
     log = Logger()
 
-    def __init__(self, parts: TenureParts) -> None:
+    def __init__(self, parts: TenureParts, inherits: bool = False) -> None:
         self._parts = parts
+        self._inherits = inherits
+        self.rests = False
         self.over: Deferred[str] = Deferred()
         self.status: INodeStatus
         self.fleet: Fleet
@@ -76,23 +90,38 @@ class Tenure:
         """
         parts = self._parts
         sent_at = parts.clock.seconds()
+        state = HostState.RUNNING if self._inherits else HostState.STARTING
         self._lease = await parts.hosts.register(
-            parts.node.name, parts.node.address, parts.times.lease, parts.ports.driver.name
+            parts.node.name, parts.node.address, parts.times.lease, parts.ports.driver.name, state
         )
         # Before anything is taken over: what runs, runs on this lease from now on.
         parts.deadline.extend(self._lease, parts.times.deadline(sent_at))
         ports = evolve(parts.ports, permit=lambda: self.status.lease(), node=parts.node.name)
         self.fleet = Fleet(parts.clock, self._lease, ports, parts.bells, parts.look_seconds, parts.new_secret)
         await self.fleet.judge()
-        ended = await parts.hosts.end_stale_sessions(self._lease, "The node was restarted")
+        await self._end_strays()
+        self._images = ImageWatch(parts.clock, self._lease, parts.bells, parts.images)
+        if self._inherits:
+            # At once, so that nobody is told that the node is only starting. Until it has looked at its images, none is
+            # held to lack there.
+            self._start(sent_at, await parts.hosts.renew(self._lease, parts.times.lease, parts.capacity()))
+        else:
+            await self._images.look()
+            await parts.hosts.set_state(self._lease, HostState.RUNNING)
+            self._start(sent_at, None)
+
+    async def _end_strays(self) -> None:
+        """End what a daemon left open that is no more, such as one that was upgraded and has died."""
+        parts = self._parts
+        ended = await parts.hosts.end_stale_sessions(self._lease, RESTARTED, parts.living())
         if ended:
             self.log.info("{count} sessions of a former daemon ended", count=ended)
-        self._images = ImageWatch(parts.clock, self._lease, parts.bells, parts.images)
-        await self._images.look()
-        await parts.hosts.set_state(self._lease, HostState.RUNNING)
-        self._start(sent_at)
 
-    def _start(self, registered_at: float) -> None:
+    def look_for_strays(self) -> None:
+        """Do not wait for the next look."""
+        self._strays.now()
+
+    def _start(self, registered_at: float, status: HostStatus | None) -> None:
         """All that may fail is done: from here on things run, and C{abandon} or C{close} stops them."""
         parts = self._parts
         self._heartbeat = self.status = Heartbeat(
@@ -105,22 +134,22 @@ class Tenure:
             self._lost,
             self._renewed,
         )
-        self._watch = SessionWatch(
-            parts.clock, self._lease.host_id, parts.sessions, parts.killer, parts.bells, parts.look_seconds
-        )
+        self._watch = session_watch(parts, self._lease)
+        self._strays = Periodic(parts.clock, parts.look_seconds, self._end_strays, "looking for sessions left open")
         self._cluster = Cluster(parts.clock, self._lease, parts.hosts, parts.vms, parts.cluster)
         self._expiry = ExpiryWatch(parts.clock, self._lease, parts.bells, parts.expiry)
-        self._heartbeat.start(registered_at)
+        self._heartbeat.start(registered_at, status)
         self._end_bell = parts.bells.listen(host_changed(self._lease.host_id), lambda _: self._heartbeat.now())
         self.fleet.start()
         self._watch.start()
+        self._strays.start()
         self._cluster.start()
         self._images.start()
         self._expiry.start()
 
-    async def _stop_watches(self) -> None:
-        for watch in (self._expiry, self._images, self._cluster, self._watch):
-            await watch.stop()
+    async def _stop_looks(self) -> None:
+        for looks in (self._expiry, self._images, self._cluster, self._strays, self._watch):
+            await looks.stop()
 
     async def _renewed(self) -> None:
         await self.fleet.flush_seen()
@@ -142,7 +171,7 @@ class Tenure:
         One whose processes do not end keeps the node out for so long only as an orderly end may take. The next epoch
         finds it and goes on trying, its home stays locked, and the driver starts it no second time.
         """
-        await self._stop_watches()
+        await self._stop_looks()
         await self.fleet.stop_orders()
         gone = Deferred.fromCoroutine(self.fleet.idle())
         gone.addTimeout(self._parts.ports.deadlines.end, self._parts.clock)
@@ -154,10 +183,29 @@ class Tenure:
         self._end_bell()
         await self._heartbeat.stop()
 
+    @property
+    def until(self) -> float:
+        """When the lease may not be relied on any more, unless it is renewed before."""
+        return self._heartbeat.until
+
+    async def let_go(self) -> None:
+        """Leave all as it is, for another process to go on with. The fence stands until L{end}: when it falls before
+        that, the sessions end, and the watchdog sees to the VMs."""
+        await self.fleet.quiet(BOOT_SECONDS)
+        await self._stop_looks()
+        await self.fleet.stop()
+        self._end_bell()
+        await self._heartbeat.rest()
+        self.rests = not self.over.called
+
+    async def end(self) -> None:
+        """The lease is somebody else's by now."""
+        await self._heartbeat.stop()
+
     async def close(self, stop_vms: bool) -> None:
         """Leave in order. With C{stop_vms} the VMs are stopped first; else they wait for the next daemon."""
         await self._say(HostState.STOPPING)
-        await self._stop_watches()
+        await self._stop_looks()
         await self.fleet.stop_orders()
         if stop_vms:
             self.fleet.stop_all("The node is being stopped")
@@ -172,3 +220,8 @@ class Tenure:
             await self._parts.hosts.set_state(self._lease, state)
         except QVDError as error:
             self.log.warn("host state {state} not written: {reason}", state=state.value, reason=error.text)
+
+
+def session_watch(parts: TenureParts, lease: Lease) -> SessionWatch:
+    """Over the sessions that this process serves, whoever has the lease."""
+    return SessionWatch(parts.clock, lease.host_id, parts.sessions, parts.killer, parts.bells, parts.look_seconds)

@@ -12,7 +12,7 @@ import string
 from collections.abc import Mapping
 from uuid import uuid4
 
-from attrs import frozen
+from attrs import evolve, frozen
 from twisted.internet.defer import CancelledError, Deferred
 from twisted.logger import Logger
 
@@ -21,7 +21,7 @@ from qvd.l7r.desktop import Desktops, Progress
 from qvd.l7r.ledger import Ledger
 from qvd.l7r.nx import NXRoad
 from qvd.model.account import unix_name
-from qvd.model.errors import QVDError, SessionLost
+from qvd.model.errors import QVDError, SessionLost, Unavailable
 from qvd.model.ids import SessionId
 from qvd.model.records import VM, SessionSpec, User
 from qvd.protocols import l7r
@@ -58,6 +58,7 @@ class Connector:
 
         @raise QVDError: it failed before the switch; the caller answers the client.
         """
+        await self.status.settled()
         spec = SessionSpec(
             session_id=SessionId(str(uuid4())),
             vm_id=vm.vm_id,
@@ -142,7 +143,7 @@ class Attempt:
 
     async def _go(self) -> None:
         vm_id, desktops = self._spec.vm_id, self._connector.desktops
-        older = await self._connector.sessions.claim(self._spec)
+        older = await self._claim()
         if older is not None:
             await desktops.until_released(vm_id, older, self._progress)
         self._progress(f"Session acquired for VM_ID: {vm_id}")
@@ -160,6 +161,19 @@ class Attempt:
         self._wire.send(l7r.switch(slave_key))
         self._switched = True
         self.reason = await self._connector.road.relay(self._wire, leg)
+
+    async def _claim(self) -> SessionId | None:
+        """Once more, where the lease was handed over to another process meanwhile."""
+        connector = self._connector
+        try:
+            return await connector.sessions.claim(self._spec)
+        except Unavailable:
+            await connector.status.settled()
+            lease = connector.status.lease()
+            if lease == self._spec.lease:
+                raise
+            self._spec = evolve(self._spec, lease=lease)
+        return await connector.sessions.claim(self._spec)
 
     def _session_parameters(self, slave_key: str) -> Mapping[str, str]:
         """What the agent is told: the client's wishes, with what only the server may say on top."""

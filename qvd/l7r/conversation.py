@@ -97,7 +97,7 @@ class Conversation:
     async def _serve(self, route: l7r.Route, head: RequestHead) -> bool:
         match route:
             case l7r.Route.PING:
-                self._check_node()
+                await self._check_node()
                 self._wire.send(l7r.pong())
             case l7r.Route.LIST | l7r.Route.LIST_APPLICATIONS:
                 identity = await self._admit(head)
@@ -118,7 +118,8 @@ class Conversation:
                 assert_never(route)
         return True
 
-    def _check_node(self) -> None:
+    async def _check_node(self) -> None:
+        await self._services.status.settled()
         refusal = self._services.status.refusal()
         if refusal is not None:
             raise Unavailable(refusal, retry_after=10)
@@ -130,7 +131,7 @@ class Conversation:
 
     async def _admit(self, head: RequestHead) -> Identity:
         identity = await self._identify(head)
-        self._check_node()
+        await self._check_node()
         return identity
 
     async def _list(self, identity: Identity, applications: bool) -> None:

@@ -97,6 +97,11 @@ class Ledger:
             writing.cancel()
 
     @property
+    def busy(self) -> bool:
+        """A session is live, or its end not written yet."""
+        return bool(self._closers or self._ending)
+
+    @property
     def count(self) -> int:
         """How many sessions are live."""
         return len(self._closers)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
+from twisted.internet.defer import Deferred
 from twisted.internet.task import Clock
 from zope.interface import implementer
 
@@ -41,11 +42,19 @@ TIMES = DesktopTimes(start=60.0, stop=45.0, x_start=20.0, takeover=10.0)
 
 @implementer(INodeStatus)
 class FakeStatus:
-    """L{INodeStatus} of a node that is well, unless it is told otherwise."""
+    """L{INodeStatus} of a node that is well, unless it is told otherwise.
+
+    @ivar gap: fires when the lease that is being handed over has arrived.
+    """
 
     def __init__(self) -> None:
         self.why: str | None = None
         self.held: Lease | None = Lease(HOST, Epoch(4))
+        self.gap: Deferred[None] | None = None
+
+    async def settled(self) -> None:
+        if self.gap is not None:
+            await self.gap
 
     def lease(self) -> Lease:
         if self.held is None:

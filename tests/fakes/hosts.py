@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Collection, Sequence
 
 from zope.interface import implementer
 
@@ -21,6 +21,7 @@ class FakeHosts:
 
     @ivar drain_mode: what becomes of its VMs; L{drain} answers C{to_drain} once.
     @ivar states: all states that were set, in order.
+    @ivar living: the processes whose sessions were spared the last time.
     @ivar server: the run of the database's server; C{time} is its clock.
     @ivar overdue: other nodes whose lease is over; whoever is entitled to declares them lost, once.
     """
@@ -36,18 +37,26 @@ class FakeHosts:
         self.drain_mode: Drain | None = None
         self.to_drain = 0
         self.stale = 0
+        self.living: Collection[str] = ()
         self.states: list[HostState] = []
         self.server = "first run"
         self.time: Callable[[], float] = lambda: 0.0
         self.overdue: list[LostNode] = []
 
-    async def register(self, name: str, address: str, lease_seconds: float, hypervisor: str | None = None) -> Lease:
+    async def register(
+        self,
+        name: str,
+        address: str,
+        lease_seconds: float,
+        hypervisor: str | None = None,
+        state: HostState = HostState.STARTING,
+    ) -> Lease:
         await self.conduct.before("register", name, address, lease_seconds)
         if name != self.name:
             raise NotFound(f"No host is called {name!r}")
         self.epoch = Epoch(self.epoch + 1)
         self.hypervisor = hypervisor
-        self._become(HostState.STARTING)
+        self._become(state)
         await self.conduct.after("register")
         return Lease(self.host_id, self.epoch)
 
@@ -69,8 +78,9 @@ class FakeHosts:
         await self.conduct.after("drain")
         return told
 
-    async def end_stale_sessions(self, lease: Lease, reason: str) -> int:
+    async def end_stale_sessions(self, lease: Lease, reason: str, living: Collection[str] = ()) -> int:
         await self.conduct.before("end_stale_sessions", reason)
+        self.living = living
         ended, self.stale = self.stale, 0
         return ended
 

@@ -21,7 +21,7 @@ import psutil
 import psycopg2
 import psycopg2.extras
 
-from qvd.demo.installation import Installation, NodeProcess
+from qvd.demo.installation import Installation, NodeProcess, stop_daemons
 from qvd.hkd.hypervisor.pidfd import identify
 from qvd.hkd.hypervisor.sandbox_state import StateFolder
 from qvd.model.settings import flatten
@@ -68,10 +68,18 @@ class Farm:
         self.node = NodeProcess(self.folder)
         self.node.await_ready()
 
+    def upgrade_node(self) -> NodeProcess:
+        """Start one more daemon, which takes over; return the former one, which may keep some clients."""
+        former = self.node
+        assert former is not None
+        self.start_node()
+        return former
+
     def stop_node(self) -> None:
         if self.node is not None:
             self.node.stop()
             self.node = None
+        stop_daemons(self.run)
 
     def kill_node(self) -> None:
         """SIGKILL: no time for farewells."""
@@ -200,10 +208,18 @@ class OtherNode:
         self.node = NodeProcess(self.folder)
         self.node.await_ready()
 
+    def upgrade(self) -> NodeProcess:
+        """As that of the farm's first node."""
+        former = self.node
+        assert former is not None
+        self.start()
+        return former
+
     def stop(self) -> None:
         if self.node is not None:
             self.node.stop()
             self.node = None
+        stop_daemons(self.run)
         kill_guests(self.run)
 
     def client(self) -> Client:

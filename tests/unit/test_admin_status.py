@@ -39,6 +39,9 @@ class Node:
     def __init__(self) -> None:
         self.reason: str | None = None
 
+    async def settled(self) -> None:
+        raise NotImplementedError
+
     def lease(self) -> Lease:
         raise NotImplementedError
 

@@ -16,6 +16,16 @@ class FakePort:
     def __init__(self) -> None:
         self.closed: Deferred[None] = Deferred()
         self.asked = 0
+        self.reading: list[str] = []
+
+    def fileno(self) -> int:
+        return 17
+
+    def stopReading(self) -> None:
+        self.reading.append("stop")
+
+    def startReading(self) -> None:
+        self.reading.append("start")
 
     def getHost(self) -> IPv4Address:
         return IPv4Address("TCP", "127.0.0.1", 8443)
@@ -30,7 +40,7 @@ class ListenerTests(Case):
         port = FakePort()
         opened: list[Any] = []
 
-        def open_port() -> IListeningPort:
+        def open_port(inherited: int | None) -> IListeningPort:
             opened.append(port)
             return cast(IListeningPort, port)
 
@@ -45,12 +55,39 @@ class ListenerTests(Case):
         assert port.asked == 1
 
     def test_a_port_that_is_taken(self) -> None:
-        def taken() -> IListeningPort:
+        def taken(inherited: int | None) -> IListeningPort:
             raise OSError("taken")
 
         listener = Listener(taken, "clients are served")
         self.failure(listener.start(), OSError)
         self.result(listener.stop())
+
+    def test_a_pause_leaves_it_open(self) -> None:
+        port = FakePort()
+        listener = Listener(lambda inherited: cast(IListeningPort, port), "clients are served")
+        self.result(listener.start())
+        assert listener.is_open
+        assert listener.pause() == 17
+        assert port.reading == ["stop"]
+        listener.resume()
+        assert port.reading == ["stop", "start"]
+        assert port.asked == 0
+
+    def test_an_inherited_socket_is_used_once(self) -> None:
+        given: list[int | None] = []
+
+        def open_port(inherited: int | None) -> IListeningPort:
+            given.append(inherited)
+            port = FakePort()
+            port.closed.callback(None)
+            return cast(IListeningPort, port)
+
+        listener = Listener(open_port, "clients are served")
+        listener.inherited = 5
+        self.result(listener.start())
+        self.result(listener.stop())
+        self.result(listener.start())
+        assert given == [5, None]
 
 
 class StepsTests(Case):

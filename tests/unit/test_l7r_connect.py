@@ -4,14 +4,18 @@ from __future__ import annotations
 
 from collections.abc import Callable
 
+from twisted.internet.defer import Deferred
+
 from qvd.l7r.connect import CLIENT_GONE, SLAVE_KEY_LENGTH, new_slave_key
-from qvd.model.errors import DatabaseUnavailable, GuestError, QVDError, SessionLost
-from qvd.model.ids import SessionId
+from qvd.model.errors import DatabaseUnavailable, GuestError, QVDError, SessionLost, Unavailable
+from qvd.model.ids import Epoch, SessionId
+from qvd.model.records import Lease
 from qvd.protocols.http1 import Response
 from tests.fakes.broker import Broker
 from tests.fakes.case import Case
 from tests.fakes.client import FakeClient, connect_request, news, statuses
 from tests.fakes.driver import guest_of
+from tests.fakes.ownership import HOST
 from tests.fakes.sessions import TAKEN
 
 AWAY = DatabaseUnavailable("The database does not answer")
@@ -110,6 +114,34 @@ class GoodSessionTests(ConnectCase):
         assert len(keys) == 10
         assert {len(key) for key in keys} == {SLAVE_KEY_LENGTH}
         assert all(key.isascii() and key.isalnum() for key in keys)
+
+
+class UpgradeTests(ConnectCase):
+    def test_who_connects_meanwhile_waits_for_the_new_lease(self) -> None:
+        new = Lease(HOST, Epoch(5))
+        gap = self.broker.status.gap = Deferred()
+        assert self.connect() == []
+        assert self.conduct.count("claim") == 0
+        self.broker.status.gap, self.broker.status.held = None, new
+        gap.callback(None)
+        assert statuses(self.client.read())[-1] == 101
+        assert self.broker.sessions.specs[self.session].lease == new
+
+    def test_a_claim_under_the_former_lease_is_made_again(self) -> None:
+        """The new daemon had registered before it was committed."""
+        held = self.conduct.hold("claim")
+        self.client.send(connect_request())
+        new = self.broker.status.held = Lease(HOST, Epoch(5))
+        held.fail(Unavailable("This node has lost its place in the farm", retry_after=5))
+        assert statuses(self.client.read())[-1] == 101
+        assert self.broker.sessions.specs[self.session].lease == new
+        self.client.leave()
+        assert len(self.ends()) == 1
+
+    def test_a_claim_under_a_lease_that_is_over_is_refused(self) -> None:
+        self.conduct.always_fail("claim", Unavailable("This node has lost its place in the farm", retry_after=5))
+        assert statuses(self.connect()) == [503]
+        assert self.conduct.count("claim") == 1
 
 
 class FailureTests(ConnectCase):

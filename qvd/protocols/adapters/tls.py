@@ -13,6 +13,7 @@ import socket
 import stat
 from collections import Counter
 from pathlib import Path
+from typing import Any
 
 from attrs import frozen
 from cryptography.exceptions import UnsupportedAlgorithm
@@ -339,26 +340,70 @@ class TLSListenerFactory:
         if not self._addresses[host]:
             del self._addresses[host]
 
+    @property
+    def count(self) -> int:
+        """Connections that are open, in whatever state."""
+        return len(self._transports)
+
     def close_all(self) -> None:
         """Close each connection, in whatever state it is."""
         for transport in list(self._transports):
             transport.loseConnection()
 
 
-class TLSPort(Port):
+class SharedPort(Port):
+    """A port whose socket another process may have, too: its end is not the socket's."""
+
+    _shouldShutdown = False
+
+
+class TLSPort(SharedPort):
     """A port whose connections are L{TLSTransport}s."""
 
     transport = TLSTransport  # type: ignore[assignment]  # the hook that Port documents, typed too narrowly
 
 
 def listen_tls(
-    reactor: ISocketReactor, address: str, port: int, factory: TLSListenerFactory, backlog: int = 512
+    reactor: ISocketReactor,
+    address: str,
+    port: int,
+    factory: TLSListenerFactory,
+    backlog: int = 512,
+    inherited: int | None = None,
 ) -> IListeningPort:
     """Listen.
 
     @param address: C{*} for all, C{::} for all with IPv6.
+    @param inherited: a socket that listens already; it is closed here, and a copy of it is used.
     @raise twisted.internet.error.CannotListenError: the port is taken, or may not be used.
     """
-    listening = TLSPort(port, factory, backlog, "" if address == "*" else address, reactor)
+    return _listen(TLSPort, reactor, address, port, factory, backlog, inherited)
+
+
+def listen_shared(
+    reactor: ISocketReactor, address: str, port: int, factory: IProtocolFactory, inherited: int | None = None
+) -> IListeningPort:
+    """The same over Twisted's own transports."""
+    return _listen(SharedPort, reactor, address, port, factory, 50, inherited)
+
+
+def _listen(
+    kind: type[SharedPort],
+    reactor: ISocketReactor,
+    address: str,
+    port: int,
+    factory: IProtocolFactory,
+    backlog: int,
+    inherited: int | None,
+) -> IListeningPort:
+    listening: Any
+    if inherited is None:
+        listening = kind(port, factory, backlog, "" if address == "*" else address, reactor)
+    else:
+        with socket.socket(fileno=inherited) as found:
+            found.setblocking(False)
+            listening = kind._fromListeningDescriptor(  # type: ignore[no-untyped-call]
+                reactor, found.fileno(), found.family, factory
+            )
     listening.startListening()
-    return listening
+    return listening  # type: ignore[no-any-return]
