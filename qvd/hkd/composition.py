@@ -167,7 +167,8 @@ class Composition:
         if self.settings.number("admin.port"):
             listeners["admin"] = self.admin
         farewell = self.settings.seconds("hkd.stop.timeout") / 3
-        return Succession(Place(self.machine.reactor, self.machine.run, self.instance), listeners, farewell)
+        place = Place(self.machine.reactor, self.machine.run, self.instance)
+        return Succession(place, listeners, farewell, others=lambda: len(self._living()) > 1)
 
     def _retired(self, told: Serving) -> Retired:
         assert self.succession is not None

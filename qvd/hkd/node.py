@@ -154,7 +154,7 @@ class Node(Service):
         @raise Unavailable: not now.
         """
         tenure = self._tenure
-        if tenure is None or not self._serving or self._successor is not None:
+        if tenure is None or not (self._serving and self.running) or self._successor is not None:
             raise Unavailable("it is starting, stopping, or being upgraded already")
         self._successor = successor
         self._letting = Deferred.fromCoroutine(self._let_go(tenure))
@@ -229,6 +229,7 @@ class Node(Service):
         assert self._upgrade is not None
         succession = self._upgrade.succession
         self._gap = Deferred()
+        began = self._clock.seconds()
         try:
             told = await succession.hand(successor, (tenure.until - self._clock.seconds()) / 2)
             if told is None:
@@ -243,12 +244,13 @@ class Node(Service):
             gap, self._gap = self._gap, None
             gap.callback(None)
         if self._retired is not None:
+            seconds = self._clock.seconds() - began
+            self.log.info("another daemon serves; for {seconds:.3f} s nobody did", seconds=seconds)
             await self._serve_the_rest(self._retired)
         return following
 
     async def _serve_the_rest(self, retired: Retired) -> None:
         assert self._upgrade is not None
-        self.log.info("another daemon serves; this one keeps the clients it has")
         await self._upgrade.succession.retire()
         await retired.live()
         self.log.info("no client is left of before the upgrade")

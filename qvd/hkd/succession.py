@@ -10,7 +10,7 @@ one that says nothing in time it makes certain first that it is dead.
 from __future__ import annotations
 
 import os
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any, ClassVar, Protocol
 
@@ -78,6 +78,7 @@ class Succession:
     """Of one process.
 
     @ivar listeners: what is handed over, by name.
+    @ivar others: whether another process of this node is alive.
     @ivar holder: this process, while it has the lease.
     @ivar farewell: seconds for those that follow to end their sessions when the node is stopped.
     """
@@ -85,8 +86,10 @@ class Succession:
     place: Place
     listeners: Mapping[str, Listener]
     farewell: float
+    others: Callable[[], bool]
     holder: Holder | None = None
     control: Listener = field(init=False)
+    _dismissed: End | None = field(default=None, init=False)
     _predecessor: ControlLine | None = field(default=None, init=False)
     _followers: set[ControlLine] = field(factory=set, init=False)
 
@@ -231,7 +234,8 @@ class Succession:
         line.gone.addCallback(lambda _: self._left(line))
         while line in self._followers:
             standing = None if self.holder is None else self.holder.standing()
-            line.send(NoLease("the lease of the new daemon is over") if standing is None else standing)
+            news = NoLease("the lease of the new daemon is over") if standing is None else standing
+            line.send(self._dismissed or news)
             await deferLater(self.place.reactor, NEWS)
 
     def _left(self, line: ControlLine) -> None:
@@ -240,12 +244,18 @@ class Succession:
             self.holder.look_for_strays()
 
     async def dismiss(self, reason: str) -> None:
-        """The node is being stopped: so do those that follow."""
+        """The node is being stopped: so must be those that follow. One that is just dialling is heard, too."""
+        self._dismissed = End(reason)
         for line in list(self._followers):
-            line.send(End(reason))
+            line.send(self._dismissed)
         until = self.place.reactor.seconds() + self.farewell
-        while self._followers and self.place.reactor.seconds() < until:
+        while self.others() and self.place.reactor.seconds() < until:
             await deferLater(self.place.reactor, TICK)
+
+    @property
+    def is_head(self) -> bool:
+        """This process is the one that the others follow."""
+        return self.control.is_open and self._predecessor is None
 
 
 @frozen
@@ -258,5 +268,6 @@ class ControlPart:
         await self.succession.control.start()
 
     async def stop(self) -> None:
+        if self.succession.is_head:
+            await self.succession.dismiss("The node is being stopped")
         await self.succession.control.stop()
-        await self.succession.dismiss("The node is being stopped")

@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import contextlib
 import signal
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from pathlib import Path
+from typing import Any
 
 import psutil
 
@@ -18,13 +19,14 @@ exec xterm -geometry 80x24+0+0
 
 
 @contextlib.contextmanager
-def desktop_farm(folder: Path) -> Iterator[Farm]:
+def desktop_farm(folder: Path, overrides: Mapping[str, Any] | None = None) -> Iterator[Farm]:
     """A node that notices soon what has died, and takes its VMs along when it stops."""
     require("bwrap", "nxagent", "xterm")
     program = folder / "session"
     program.write_text(SESSION)
     program.chmod(0o755)
-    farm = Farm(folder, program, {"hkd.stop.vms": True, "hkd.watch.interval": 1.0, "hkd.watch.failures": 2})
+    settings = {"hkd.stop.vms": True, "hkd.watch.interval": 1.0, "hkd.watch.failures": 2, **(overrides or {})}
+    farm = Farm(folder, program, settings)
     farm.start()
     try:
         yield farm

@@ -208,13 +208,6 @@ class OtherNode:
         self.node = NodeProcess(self.folder)
         self.node.await_ready()
 
-    def upgrade(self) -> NodeProcess:
-        """As that of the farm's first node."""
-        former = self.node
-        assert former is not None
-        self.start()
-        return former
-
     def stop(self) -> None:
         if self.node is not None:
             self.node.stop()

@@ -14,6 +14,7 @@ from pathlib import Path
 import psutil
 import pytest
 
+from qvd.demo.installation import daemons
 from tests.conftest import require
 from tests.integration.farm import display, eventually, free_port
 from tests.integration.screen import look, type_line
@@ -141,6 +142,23 @@ def test_a_desktop_from_start_to_stop(tmp_path: Path, program: Path, screen: str
         assert not list(home.glob("*-was-kept"))
         client.send_signal(signal.SIGINT)
         client.communicate(timeout=30)
+    finally:
+        demo.stop()
+    assert remains(folder) == []
+
+
+def test_a_demo_whose_node_was_upgraded_still_ends_as_one(tmp_path: Path, program: Path) -> None:
+    require("bwrap", "nxagent")
+    folder = tmp_path / "demo"
+    demo = DemoProcess(folder, program)
+    try:
+        (before,) = daemons(folder / "run")
+        os.kill(before, signal.SIGHUP)
+        eventually(lambda: daemons(folder / "run") not in ([], [before]), "another daemon has begun")
+        eventually(lambda: before not in daemons(folder / "run"), "the former one has ended")
+        assert demo.process.poll() is None
+        listed, errors = demo.client("list", "--json").communicate(timeout=60)
+        assert len(json.loads(listed)) == 2, errors
     finally:
         demo.stop()
     assert remains(folder) == []

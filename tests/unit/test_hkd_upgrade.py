@@ -48,11 +48,14 @@ class UpgradeCase(Case):
         for port in (self.l7r, self.other):
             port.closed.callback(None)
         self.given: list[int | None] = []
-        self.busy = True
+        self.busy, self.others = True, False
         self.ends: list[str] = []
         self.told: list[str] = []
         self.succession = Succession(
-            FakePlace(self.clock, Path("/nowhere"), "mine"), {"l7r": Listener(self.open(self.l7r), "clients")}, 3.0
+            FakePlace(self.clock, Path("/nowhere"), "mine"),
+            {"l7r": Listener(self.open(self.l7r), "clients")},
+            3.0,
+            lambda: self.others,
         )
         self.succession.control = Listener(self.open(self.other), "daemons")
         self.node = Node(
@@ -390,10 +393,15 @@ class FollowerTests(UpgradeCase):
 
     def test_a_stop_of_the_node_waits_for_them(self) -> None:
         line = self.dialled(Follow("old"))
+        self.others = True
         stopping = self.node.stopService()
         assert line.sent[-1] == End("The node is being stopped")
+        late = self.dialled(Follow("older"))
+        assert late.sent == [End("The node is being stopped")]
+        (refusal,) = self.dialled(HandOver("new")).sent
+        assert isinstance(refusal, Refused)
         assert self.waits(stopping) and self.conduct.count("poweroff") == 0
-        line.end()
+        self.others = False
         self.clock.advance(NEWS)
         assert self.conduct.count("poweroff") == 1
         self.world.driver.exit(VMId(1))
@@ -401,6 +409,7 @@ class FollowerTests(UpgradeCase):
 
     def test_but_not_for_ever(self) -> None:
         self.dialled(Follow("old"))
+        self.others = True
         stopping = self.node.stopService()
         self.clock.pump([TICK] * 13)
         assert self.conduct.count("poweroff") == 1
