@@ -12,10 +12,11 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 
 from attrs import evolve
-from twisted.internet.defer import CancelledError, Deferred, TimeoutError
+from twisted.internet.defer import CancelledError, Deferred, DeferredList, TimeoutError
 from twisted.internet.interfaces import IReactorTime
 from twisted.internet.task import deferLater
 from twisted.logger import Logger
+from twisted.python.failure import Failure
 
 from qvd.hkd.periodic import Periodic, observe
 from qvd.hkd.queueboard import QueueBoard
@@ -31,6 +32,9 @@ from qvd.protocols.channels import vm_on_host
 
 CLAIMS = 20
 """Orders to start that are taken up before the next look for orders to stop."""
+AT_ONCE = 16
+"""VMs that are judged together: while one daemon takes over from another, clients wait. More would wait for the
+database's pool for so long that they fail."""
 QUIET_LOOK = 0.05
 """Seconds between two looks whether a boot is over."""
 
@@ -59,7 +63,7 @@ class Fleet:
         self._bells = bells
         self._new_secret = new_secret
         self._runners: dict[VMId, Runner] = {}
-        self._found: Sequence[Runner | None] = ()
+        self._found: Sequence[Runner] = ()
         self._lost = False
         self._answered: set[VMId] = set()
         self._looks = Periodic(clock, look_seconds, self._look, "looking for orders")
@@ -71,10 +75,20 @@ class Fleet:
         started yet, so a database that goes away in between costs nothing but another try."""
         rows = {vm.vm_id: vm for vm in await self._ports.ownership.bound(self._lease)}
         domains = {domain.vm_id: domain for domain in await self._domains()}
-        self._found = [
-            await self._judge(vm_id, rows.get(vm_id), domains.get(vm_id))
-            for vm_id in sorted(rows.keys() | domains.keys())
-        ]
+        vm_ids = sorted(rows.keys() | domains.keys())
+        found: list[Runner] = []
+        for first in range(0, len(vm_ids), AT_ONCE):
+            judging = [
+                Deferred.fromCoroutine(self._judge(vm_id, rows.get(vm_id), domains.get(vm_id)))
+                for vm_id in vm_ids[first : first + AT_ONCE]
+            ]
+            results: list[object] = [result for _, result in await DeferredList(judging, consumeErrors=True)]
+            # Not before each has its answer: one that came late would be an adoption under an epoch that is over.
+            for result in results:
+                if isinstance(result, Failure):
+                    result.raiseException()
+            found += [result for result in results if isinstance(result, Runner)]
+        self._found = found
 
     async def _domains(self) -> Sequence[Domain]:
         """@raise TransientError: also where the hypervisor does not answer; a node would wait for it for ever."""
@@ -106,8 +120,7 @@ class Fleet:
         """Carry on with what was found, and take up orders from now on."""
         self._ends.append(self._ports.driver.watch(self._exited))
         for runner in self._found:
-            if runner is not None:
-                self._carry(runner)
+            self._carry(runner)
         self._ends.append(self._bells.listen(vm_on_host(self._lease.host_id), lambda _: self._looks.now()))
         self._looks.start()
         self._board.start()

@@ -8,7 +8,7 @@ from attrs import evolve
 from twisted.internet.defer import Deferred
 from twisted.internet.task import Clock
 
-from qvd.hkd.fleet import CLAIMS, Fleet
+from qvd.hkd.fleet import AT_ONCE, CLAIMS, Fleet
 from qvd.hkd.runner import Deadlines, Ports
 from qvd.hkd.slots import Slots, SlotSizes
 from qvd.hkd.watch import WatchTimes
@@ -84,7 +84,31 @@ class FleetCase(Case):
         return [vm.state.value for vm in self.rows.table.values()]
 
 
-class BeginTests(FleetCase):
+class JudgeTests(FleetCase):
+    def test_one_that_fails_waits_for_the_others(self) -> None:
+        """An adoption that came late would be one under an epoch that is over."""
+        self.put_up(1)
+        self.put_up(2)
+        self.conduct.fail("adopt", DatabaseUnavailable("away"))
+        held = self.conduct.hold("adopt")
+        judging = self.begin(self.fleet.judge())
+        assert held.reached and self.waits(judging)
+        held.go_on()
+        self.failure(judging, DatabaseUnavailable)
+
+    def test_many_are_judged_a_few_at_a_time(self) -> None:
+        for number in range(1, AT_ONCE + 3):
+            self.rows.table[VMId(number)] = vm_row(number)
+            self.put_up(number)
+        held = self.conduct.hold("adopt")
+        judging = self.begin(self.fleet.judge())
+        assert self.conduct.count("adopt") == AT_ONCE
+        held.go_on()
+        self.result(judging)
+        assert self.conduct.count("adopt") == AT_ONCE + 2
+        self.fleet.start()
+        assert len(self.fleet.running) == AT_ONCE + 2
+
     def test_a_hypervisor_that_says_nothing_is_not_waited_for_for_ever(self) -> None:
         self.conduct.hold("list")
         judged = self.begin(self.fleet.judge())

@@ -19,6 +19,7 @@ from attrs import frozen
 from cryptography.exceptions import UnsupportedAlgorithm
 from cryptography.hazmat.primitives.serialization import load_pem_private_key
 from OpenSSL import SSL
+from twisted.internet.abstract import isIPAddress, isIPv6Address
 from twisted.internet.error import ConnectionLost
 from twisted.internet.interfaces import IAddress, IListeningPort, IProtocolFactory
 from twisted.internet.main import CONNECTION_DONE
@@ -374,7 +375,8 @@ def listen_tls(
     """Listen.
 
     @param address: C{*} for all, C{::} for all with IPv6.
-    @param inherited: a socket that listens already; it is closed here, and a copy of it is used.
+    @param inherited: a socket that listens already; it is closed here, and a copy of it is used where it has this
+        address and port.
     @raise twisted.internet.error.CannotListenError: the port is taken, or may not be used.
     """
     return _listen(TLSPort, reactor, address, port, factory, backlog, inherited)
@@ -396,14 +398,25 @@ def _listen(
     backlog: int,
     inherited: int | None,
 ) -> IListeningPort:
-    listening: Any
-    if inherited is None:
-        listening = kind(port, factory, backlog, "" if address == "*" else address, reactor)
-    else:
+    interface = "" if address == "*" else address
+    listening: Any = None
+    if inherited is not None:
         with socket.socket(fileno=inherited) as found:
-            found.setblocking(False)
-            listening = kind._fromListeningDescriptor(  # type: ignore[no-untyped-call]
-                reactor, found.fileno(), found.family, factory
-            )
+            if listens_on(found, interface, port):
+                found.setblocking(False)
+                listening = kind._fromListeningDescriptor(  # type: ignore[no-untyped-call]
+                    reactor, found.fileno(), found.family, factory
+                )
+    if listening is None:
+        listening = kind(port, factory, backlog, interface, reactor)
     listening.startListening()
     return listening  # type: ignore[no-any-return]
+
+
+def listens_on(found: socket.socket, interface: str, port: int) -> bool:
+    """Whether it is what the settings want: they may have been changed since it was opened."""
+    host, number = found.getsockname()[:2]
+    wanted = interface or "0.0.0.0"
+    # A name is not looked up: it has not changed, most likely.
+    named = not (isIPAddress(wanted) or isIPv6Address(wanted))
+    return port in (0, number) and (named or host == wanted)
