@@ -203,7 +203,7 @@ class Node(Service):
             await part.start()
         self._serving, self._borrows = True, False
         if self._upgrade is not None:
-            self._upgrade.succession.serving()
+            await self._upgrade.succession.serving()
         self._ready()
         return tenure
 

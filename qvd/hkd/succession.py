@@ -19,6 +19,7 @@ from twisted.internet.defer import Deferred, TimeoutError
 from twisted.internet.task import deferLater
 from twisted.logger import Logger
 
+from qvd.hkd.periodic import observe
 from qvd.hkd.serving import Listener
 from qvd.model.errors import QVDError, Unavailable
 from qvd.protocols.adapters.control import ControlLine, dial_control, listen_control
@@ -141,12 +142,18 @@ class Succession:
                 # Of a listener that the settings have no more.
                 os.close(descriptor)
 
-    def serving(self) -> None:
-        """All is taken over: the other one may go."""
+    async def serving(self) -> None:
+        """All is taken over: the other one may go. Returns when it has heard of it, or is no more."""
         line, self._predecessor = self._predecessor, None
         standing = None if self.holder is None else self.holder.standing()
         if line is not None and standing is not None:
             line.send(standing)
+            heard = observe(line.gone)
+            heard.addTimeout(TAKE_OVER, self.place.reactor)
+            try:
+                await heard
+            except TimeoutError:
+                self.log.warn("the former daemon has not confirmed that another one serves")
             line.close()
 
     def abandon(self) -> None:
@@ -173,6 +180,8 @@ class Succession:
             except ConnectionClosed:
                 break
             if isinstance(message, Serving):
+                # This confirms it.
+                successor.close()
                 return message
         else:
             self.log.error("the new daemon does not come up in time, and is killed")

@@ -98,6 +98,8 @@ class UpgradeCase(Case):
 
 
 class NewTests(UpgradeCase):
+    confirms = True
+
     def setUp(self) -> None:
         super().setUp()
         self.line = FakePlace.runs = FakeLine(self.clock)
@@ -112,6 +114,8 @@ class NewTests(UpgradeCase):
 
     def handed(self) -> None:
         self.line.hear(Handed(("control", "l7r", "of another release")))
+        if self.confirms and isinstance(self.line.sent[-1], Serving):
+            self.line.end()
 
     def test_it_asks_once_all_that_may_fail_is_done(self) -> None:
         self.conduct.fail("check", AWAY)
@@ -120,6 +124,22 @@ class NewTests(UpgradeCase):
         self.clock.advance(RETRY)
         assert self.line.sent == [HandOver("mine")]
         assert self.conduct.count("register") == 0
+
+    def test_it_is_ready_once_the_other_one_has_heard_of_it(self) -> None:
+        self.confirms = False
+        self.node.startService()
+        self.handed()
+        assert isinstance(self.line.sent[-1], Serving)
+        assert self.told == []
+        self.line.end()
+        assert self.told == ["ready"]
+
+    def test_one_that_is_stopped_does_not_keep_it(self) -> None:
+        self.confirms = False
+        self.node.startService()
+        self.handed()
+        self.clock.pump([1.0] * int(TAKE_OVER))
+        assert self.told == ["ready"]
 
     def test_it_goes_on_where_the_other_one_was(self) -> None:
         self.node.startService()
@@ -229,6 +249,7 @@ class OldTests(UpgradeCase):
         assert line.sent == [Handed(("l7r", "control"))] and line.given == [17, 17]
         assert self.l7r.reading == ["stop"]
         self.serves(line)
+        assert line.is_gone, "which confirms it"
         assert (self.l7r.asked, self.other.asked) == (1, 1), "both are closed here"
         assert self.node.lease() == Lease(HOST, Epoch(2))
         assert self.node.refusal() is None
