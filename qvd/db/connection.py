@@ -13,6 +13,7 @@ from __future__ import annotations
 import math
 import socket
 from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from ipaddress import ip_address
 from random import Random
 from typing import Any, TypeVar
@@ -141,12 +142,37 @@ class Address:
         return {"longest": str(math.ceil((self.deadline + 2) * 1000))}
 
 
+class Meter:
+    """What a set of connections has asked of the server.
+
+    @ivar asked: statements that were sent.
+    @ivar underway: statements, and connections being opened, that are not over.
+    """
+
+    def __init__(self) -> None:
+        self.asked = 0
+        self.underway = 0
+
+    @contextmanager
+    def call(self) -> Iterator[None]:
+        """One thing that the server is asked, to its end."""
+        self.underway += 1
+        try:
+            yield
+        finally:
+            self.underway -= 1
+
+
 class _Cursor(txpostgres.Cursor):  # type: ignore[misc]
     """One statement's way through the reactor."""
 
     def continuePolling(self, swallowErrors: bool = True) -> None:
         # An error that nobody waits for shows again when the connection itself is read.
         super().continuePolling(swallowErrors=True)
+
+    def drop(self) -> None:
+        """See L{Link.drop}: while a statement runs, its cursor is what the reactor knows."""
+        self._connection.drop()
 
     def _handleCancellation(self, failure: Failure) -> Failure:
         # The server's own cancellation (its time-out, an operator) is an error like others, not our CancelledError.
@@ -158,6 +184,7 @@ class Link(txpostgres.Connection):  # type: ignore[misc]
 
     @param gone: called once with this link and the reason, when it has died or was discarded.
     @param heard: called with channel and payload of each notification.
+    @param meter: counts what is asked.
     """
 
     cursorFactory = _Cursor
@@ -167,8 +194,10 @@ class Link(txpostgres.Connection):  # type: ignore[misc]
         reactor: Any,
         gone: Callable[[Link, str], None],
         heard: Callable[[str, str], None] | None = None,
+        meter: Meter | None = None,
     ) -> None:
         super().__init__(reactor)
+        self._meter = meter or Meter()
         self._gone = gone
         self._heard = heard
         self._dead = False
@@ -187,7 +216,8 @@ class Link(txpostgres.Connection):  # type: ignore[misc]
         """
         seconds = min(CONNECT_SECONDS, address.deadline)
         try:
-            await within(self.reactor, seconds, Deferred.fromCoroutine(self._open(address)))
+            with self._meter.call():
+                await within(self.reactor, seconds, Deferred.fromCoroutine(self._open(address)))
         except DatabaseUnavailable as error:
             self.discard(error.text)
             raise
@@ -213,8 +243,10 @@ class Link(txpostgres.Connection):  # type: ignore[misc]
         if self._busy:
             raise RuntimeError("A connection runs one statement at a time")
         self._busy = True
+        self._meter.asked += 1
         try:
-            cursor: _Cursor = await self._abortable(self.cursor().execute(sql, parameters or None))
+            with self._meter.call():
+                cursor: _Cursor = await self._abortable(self.cursor().execute(sql, parameters or None))
             self._look_for_notifies()
             return cursor
         except psycopg2.Error as error:
@@ -271,6 +303,11 @@ class Link(txpostgres.Connection):  # type: ignore[misc]
             # After a failed poll psycopg2 calls itself closed and still holds the socket.
             connection.close()
         self._gone(self, reason)
+
+    def drop(self) -> None:
+        """Close the socket and tell nobody: what becomes of it when the process is killed. For simulations."""
+        if self._connection is not None:
+            self._connection.close()
 
     def doRead(self) -> None:
         try:

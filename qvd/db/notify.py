@@ -21,7 +21,7 @@ from twisted.logger import Logger
 from twisted.python.failure import Failure
 from zope.interface import implementer
 
-from qvd.db.connection import Address, Link, back_off, reason_of, within
+from qvd.db.connection import Address, Link, Meter, back_off, reason_of, within
 from qvd.interfaces import IBells
 from qvd.model.errors import DatabaseUnavailable
 
@@ -36,15 +36,21 @@ Ring = Callable[[str], None]
 class Bells:
     """L{IBells} over one connection of its own.
 
-    @param dsn: as for L{qvd.db.pool.Pool}.
+    @param dsn: as for L{qvd.db.pool.Pool}, and so is C{meter}.
     """
 
     log = Logger()
 
     def __init__(
-        self, reactor: Any, dsn: str | Mapping[str, object], rng: Random, application: str = "qvd bells"
+        self,
+        reactor: Any,
+        dsn: str | Mapping[str, object],
+        rng: Random,
+        application: str = "qvd bells",
+        meter: Meter | None = None,
     ) -> None:
         self._reactor = reactor
+        self.meter = meter or Meter()
         self._address = Address(dsn, DEADLINE, application)
         self._rng = rng
         self._rings: dict[str, list[Ring]] = {}
@@ -108,7 +114,7 @@ class Bells:
         # Listeners are rung from inside of here, and may call stop: a running coroutine can not be cancelled.
         while self._running:
             self._subscribed.clear()
-            link = Link(self._reactor, self._lost, self._heard)
+            link = Link(self._reactor, self._lost, self._heard, self.meter)
             try:
                 await link.open(self._address)
                 await self._subscribe(link)

@@ -22,7 +22,7 @@ from twisted.logger import Logger
 from twisted.python.failure import Failure
 from zope.interface import implementer
 
-from qvd.db.connection import Address, Link, back_off, reason_of, unavailable, within
+from qvd.db.connection import Address, Link, Meter, back_off, reason_of, unavailable, within
 from qvd.interfaces import IDatabase, ITransaction, Parameters, Row
 from qvd.model.errors import DatabaseUnavailable
 
@@ -71,6 +71,7 @@ class Pool:
     @param size: connections at most.
     @param deadline: seconds for a call: its waiting in line, its statements and its retries together.
     @param application: how the server's own views name these connections.
+    @param meter: counts what is asked.
     """
 
     log = Logger()
@@ -83,8 +84,10 @@ class Pool:
         deadline: float,
         rng: Random,
         application: str = "qvd",
+        meter: Meter | None = None,
     ) -> None:
         self._reactor = reactor
+        self.meter = meter or Meter()
         self._address = Address(dsn, deadline, application)
         self._size = size
         self._deadline = deadline
@@ -150,6 +153,7 @@ class Pool:
     # Connections, in and out of use.
 
     async def _use(self, call: Callable[[Link], Coroutine[Any, Any, T]]) -> T:
+        """What every call comes through."""
         outer = _inside.get()
         if outer is not None:
             raise RuntimeError(f"Transaction {outer} asks for a second connection: use the one it was given")
@@ -211,7 +215,7 @@ class Pool:
         delays = back_off(self._rng)
         # Callers run inside of C{_connected}, and may stop the pool: a running coroutine can not be cancelled.
         while self._running and len(self._links) < self._size:
-            link = Link(self._reactor, self._lost)
+            link = Link(self._reactor, self._lost, meter=self.meter)
             try:
                 await link.open(self._address)
             except DatabaseUnavailable as error:

