@@ -4,6 +4,7 @@
 from __future__ import annotations
 
 import argparse
+import gc
 import json
 import os
 import shutil
@@ -119,6 +120,7 @@ def simulate(options: argparse.Namespace, day: scenario.Scenario, folder: Path, 
 
     reactor: Any = installed
     count_on_uptime(reactor)
+    gc.set_threshold(50_000, 20, 100)
     database = SimulationDatabase(dsn, day.pace is scenario.Pace.VIRTUAL)
     tell = (lambda text: None) if options.quiet else (lambda text: print(text, file=sys.stderr, flush=True))
     farm = Farm(reactor, day, database, folder, tell)

@@ -71,17 +71,22 @@ class VirtualClock:
     """Time that passes only when it is told to.
 
     @param start: seconds at the beginning.
+    @ivar urgent: called when something is to be done at once.
     """
 
     def __init__(self, start: float = 0.0) -> None:
         self._now = start
+        self.urgent: Callable[[], None] = lambda: None
         self._timers = Timers(self.seconds)
 
     def seconds(self) -> float:
         return self._now
 
     def callLater(self, delay: float, callable: Callable[..., Any], *args: object, **kwargs: object) -> IDelayedCall:
-        return self._timers.add(delay, callable, args, kwargs)
+        timer = self._timers.add(delay, callable, args, kwargs)
+        if delay <= 0:
+            self.urgent()
+        return timer
 
     def getDelayedCalls(self) -> list[IDelayedCall]:
         return self._timers.live()

@@ -3,6 +3,7 @@
 
 from __future__ import annotations
 
+import gc
 from collections.abc import Awaitable, Callable, Mapping
 from itertools import count
 from pathlib import Path
@@ -69,7 +70,7 @@ class Farm:
         self._tell = tell
         self._virtual = scenario.pace is Pace.VIRTUAL
         self.clock: Any = VirtualClock(scenario.start - WARM_UP) if self._virtual else real
-        self._turns = Turns() if self._virtual else None
+        self._turns = Turns(lambda: database.set_time(self.clock.seconds())) if self._virtual else None
         self._assembly = Assembly(real)
         self.observer = Observer(self.day)
         self._network = Network()
@@ -84,7 +85,6 @@ class Farm:
             self.clock,
             lambda: sum(node.asked for node in self.nodes),
             self._busy,
-            self._database.set_time,
             self._settle,
         )
 
@@ -96,7 +96,7 @@ class Farm:
         return (self._turns is not None and self._turns.busy) or any(node.waits for node in self.nodes)
 
     def _settle(self) -> Awaitable[None]:
-        return self._assembly.call(self._database.ring, lambda: [node.reactor for node in self.nodes if node.hears])
+        return self._assembly.call(self._database.ring, [node.reactor for node in self.nodes if node.hears])
 
     async def run(self) -> Record:
         """The whole day.
@@ -109,8 +109,11 @@ class Farm:
             self._build()
             await self._warm_up()
             self._plan()
+            # Ten thousand guests are there to stay: looking through them again and again for garbage takes longer than
+            # all else.
+            gc.freeze()
             self._tell(f"{len(self.nodes)} nodes are up")
-            await self._pass(self._scenario.end, lambda: False)
+            await self._pass(self._scenario.end)
             self._finish()
         finally:
             self.record.real_seconds = self._real.seconds() - began
@@ -118,6 +121,7 @@ class Farm:
                 day.cancel()
             for node in self.nodes:
                 node.kill(power_fails=True)
+            gc.unfreeze()
             globalLogPublisher.removeObserver(self._count_failures)  # type: ignore[arg-type]
         return self.record
 
@@ -194,17 +198,14 @@ class Farm:
         down = [node.name for node in self.nodes if not node.up]
         if down:
             raise SimulationError(f"Nodes {', '.join(down)} did not come up in {WARM_UP:g} s")
-        if self._virtual:
-            await self._pump.run_until(scenario.start)
-        else:
-            self._offset = self._real.seconds() - scenario.start
+        self._offset = self.clock.seconds() - scenario.start
 
     def _all_up(self) -> bool:
         return all(node.up or node.failed for node in self.nodes)
 
-    async def _pass(self, until: float, enough: Callable[[], bool]) -> None:
+    async def _pass(self, until: float) -> None:
         if self._virtual:
-            await self._pump.run_until(until, enough)
+            await self._pump.run_until(until + self._offset)
         else:
             await deferLater(self._real, max(until - self.day(), 0.0))
 

@@ -38,9 +38,13 @@ class Ticket:
 
 
 class Turns:
-    """One call to the database at a time, of all nodes."""
+    """One call to the database at a time, of all nodes.
 
-    def __init__(self) -> None:
+    @param before: called before each.
+    """
+
+    def __init__(self, before: Callable[[], None]) -> None:
+        self.before = before
         self._holder: Ticket | None = None
         self._line: deque[Ticket] = deque()
 
@@ -96,6 +100,7 @@ class TurnPool(Pool):
 
     async def _use(self, call: Callable[[Link], Coroutine[Any, Any, T]]) -> T:
         ticket = await self.turns.take(self._reactor)
+        self.turns.before()
         try:
             return await super()._use(call)
         finally:
@@ -118,7 +123,6 @@ class Pump:
 
     @param asked: statements sent so far, by all nodes.
     @param busy: somebody waits for the database.
-    @param set_time: tells the database what time it is.
     @param settle: returns when every bell that was rung has been heard.
     @ivar holds: so many things go on in real time, such as a thread that ends.
     """
@@ -129,14 +133,12 @@ class Pump:
         clock: VirtualClock,
         asked: Callable[[], int],
         busy: Callable[[], bool],
-        set_time: Callable[[float], None],
         settle: Callable[[], Awaitable[None]],
     ) -> None:
         self._real = real
         self._clock = clock
         self._asked = asked
         self._busy = busy
-        self._set_time = set_time
         self._settle = settle
         self._settled_at = -1
         self.holds = 0
@@ -150,7 +152,6 @@ class Pump:
             if self.holds:
                 moment = min(moment, now + PACE)
                 await deferLater(self._real, PACE)
-            self._set_time(moment)
             self._clock.run_until(moment)
             await self._quiet()
 
@@ -164,13 +165,35 @@ class Pump:
             await self._settle()
 
     async def _answered(self) -> None:
-        gives_up = self._real.seconds() + SETTLE_SECONDS
+        # What is to be done at once is part of an answer.
+        self._clock.run_until(self._clock.seconds())
         while self._busy():
-            if self._real.seconds() > gives_up:
-                raise RuntimeError(f"The database did not answer for {SETTLE_SECONDS:g} s: the simulation is stuck")
-            await deferLater(self._real, 0)
-            # What is to be done at once is part of the answer.
+            await self._something()
             self._clock.run_until(self._clock.seconds())
+
+    async def _something(self) -> None:
+        """Wait until there is something to be done at once."""
+        due = self._clock.due()
+        if due is not None and due <= self._clock.seconds():
+            return
+        happened: Deferred[None] = Deferred()
+
+        def urgent() -> None:
+            self._clock.urgent = lambda: None
+            # Not from inside of whoever asks for it.
+            self._real.callLater(0, happened.callback, None)
+
+        self._clock.urgent = urgent
+        await in_time(self._real, happened, "The database did not answer")
+
+
+def in_time(real: Any, happened: Deferred[None], what: str) -> Deferred[None]:
+    """@raise RuntimeError: C{what}, for too long."""
+
+    def late(result: object, seconds: float) -> None:
+        raise RuntimeError(f"{what} for {seconds:g} s: the simulation is stuck")
+
+    return happened.addTimeout(SETTLE_SECONDS, real, late)
 
 
 class Assembly:
@@ -179,27 +202,30 @@ class Assembly:
     def __init__(self, real: Any) -> None:
         self._real = real
         self._number = 0
-        self._heard: dict[object, int] = {}
+        self._missing: set[object] = set()
+        self._all: Deferred[None] | None = None
 
     def listener(self, who: object) -> Callable[[str], None]:
         """For C{who}'s bells."""
 
         def ring(payload: str) -> None:
-            if payload:
-                self._heard[who] = int(payload)
+            if payload == str(self._number):
+                self.forget(who)
 
         return ring
 
     def forget(self, who: object) -> None:
-        """It hears nothing any more."""
-        self._heard.pop(who, None)
+        """It has heard, or never will."""
+        self._missing.discard(who)
+        if not self._missing and self._all is not None:
+            everybody, self._all = self._all, None
+            everybody.callback(None)
 
-    async def call(self, ring: Callable[[int], None], present: Callable[[], Collection[object]]) -> None:
+    async def call(self, ring: Callable[[int], None], present: Collection[object]) -> None:
         """Ring, and wait for all that are there."""
         self._number += 1
-        ring(self._number)
-        gives_up = self._real.seconds() + SETTLE_SECONDS
-        while any(self._heard.get(who, 0) < self._number for who in present()):
-            if self._real.seconds() > gives_up:
-                raise RuntimeError(f"A bell was not heard for {SETTLE_SECONDS:g} s: the simulation is stuck")
-            await deferLater(self._real, 0)
+        self._missing = set(present)
+        if self._missing:
+            everybody = self._all = Deferred()
+            ring(self._number)
+            await in_time(self._real, everybody, "A bell was not heard")
