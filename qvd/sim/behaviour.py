@@ -1,4 +1,4 @@
-# -*- test-case-name: tests.unit.test_sim_behaviour -*-
+# -*- test-case-name: tests.unit.test_sim_scenario -*-
 """How simulated guests behave, drawn from a seed so that the same VM's same start always has the same fate."""
 
 from __future__ import annotations

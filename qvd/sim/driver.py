@@ -1,4 +1,4 @@
-# -*- test-case-name: tests.contract.test_driver -*-
+# -*- test-case-name: tests.contract.test_sim_driver -*-
 """The driver C{simulated}: VMs in the memory of a simulated machine, which outlive the daemon as real ones do."""
 
 from __future__ import annotations

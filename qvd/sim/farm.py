@@ -49,7 +49,7 @@ class Farm:
     """One run.
 
     @param real: the reactor.
-    @param folder: for certificates; exists.
+    @param folder: for certificates.
     @param tell: called with a line of news now and then.
     """
 
@@ -135,6 +135,7 @@ class Farm:
         scenario = self._scenario
         self._database.prepare(self.clock.seconds())
         self._database.seed(scenario)
+        self._folder.mkdir(exist_ok=True)
         tls = self._folder / "tls"
         if not (tls / "key.pem").exists():
             make_certificates(tls)

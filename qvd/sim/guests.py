@@ -1,4 +1,4 @@
-# -*- test-case-name: tests.unit.test_sim_guests -*-
+# -*- test-case-name: tests.contract.test_sim_driver -*-
 """Guests in memory: an agent that answers, an X session, and nothing else; and how to reach them all."""
 
 from __future__ import annotations

@@ -1,4 +1,4 @@
-# -*- test-case-name: tests.unit.test_sim_plot -*-
+# -*- test-case-name: tests.unit.test_sim_report -*-
 """
 The course of a day as one SVG picture: panels below each other with one axis of time.
 

@@ -1,4 +1,4 @@
-# -*- test-case-name: tests.unit.test_sim_pump -*-
+# -*- test-case-name: tests.contract.test_sim_run -*-
 """
 Keeps simulated time and the database's time together.
 

@@ -1,4 +1,4 @@
-# -*- test-case-name: tests.unit.test_sim_wires -*-
+# -*- test-case-name: tests.contract.test_sim_run -*-
 """Connections in memory, between a node and somebody outside: a client, or the nxagent of a guest."""
 
 from __future__ import annotations
