@@ -11,6 +11,8 @@ import psycopg2.extras
 from psycopg2.extensions import parse_dsn
 
 from qvd.db import migrate
+from qvd.db.connection import reason_of
+from qvd.model.errors import DatabaseUnavailable
 from qvd.sim.scenario import Scenario, Tenant
 
 EPOCH = 1_767_571_200
@@ -46,12 +48,16 @@ class SimulationDatabase:
     """An empty database, made ready. All calls wait for the server.
 
     @param dsn: of the database, for a role that may do everything in it.
+    @raise DatabaseUnavailable: it does not answer.
     """
 
     def __init__(self, dsn: str, virtual: bool) -> None:
         self.dsn = dsn
         self._virtual = virtual
-        self._connection = psycopg2.connect(dsn)
+        try:
+            self._connection = psycopg2.connect(dsn)
+        except psycopg2.OperationalError as error:
+            raise DatabaseUnavailable(f"The database cannot be reached: {reason_of(error)}") from None
         self._connection.autocommit = True
         self._time = -1
 
