@@ -25,14 +25,15 @@ from qvd.hkd.hypervisor import sandbox_signals
 from qvd.hkd.hypervisor.sandbox import SandboxDriver
 from qvd.hkd.notify import notify
 from qvd.hkd.watchdog import Watchdog
-from qvd.interfaces import IDriver
+from qvd.interfaces import IDeadline, IDriver
 from qvd.model.errors import QVDError, SettingsError
 from qvd.model.settings import Settings
 from qvd.protocols.adapters.rpc import GuestDialer
 from qvd.protocols.adapters.steadyclock import count_on_uptime
+from qvd.sim.listening import NothingOutlives, listening_driver
 
 SIGNALS = {"sandbox": Path(sandbox_signals.__file__).resolve()}
-"""By driver: the file that tells the watchdog how its VMs are ended."""
+"""By driver whose VMs outlive this process: the file that tells the watchdog how they are ended."""
 FAILED = 1
 """Exit status of a node that could not go on."""
 
@@ -48,9 +49,22 @@ class Options(usage.Options):
 def make_driver(settings: Settings) -> IDriver:
     """@raise SettingsError: there is no such driver."""
     name = settings.text("vm.hypervisor")
-    if name != "sandbox":
-        raise SettingsError(f"{settings.source}: vm.hypervisor: there is no driver {name!r}; there is: sandbox")
-    return SandboxDriver(reactor, configured.sandbox_layout(settings))
+    match name:
+        case "sandbox":
+            return SandboxDriver(reactor, configured.sandbox_layout(settings))
+        case "simulated":
+            return listening_driver(reactor, measure().memory)
+        case _:
+            raise SettingsError(
+                f"{settings.source}: vm.hypervisor: there is no driver {name!r}; there are: sandbox, simulated"
+            )
+
+
+def make_deadline(settings: Settings, driver: IDriver) -> IDeadline:
+    """Who ends the VMs when this process cannot."""
+    if driver.name not in SIGNALS:
+        return NothingOutlives()
+    return Watchdog(reactor, configured.run_folder(settings), SIGNALS[driver.name], wait=settings.flag("hkd.stop.vms"))
 
 
 def make_machine(settings: Settings) -> Machine:
@@ -59,9 +73,7 @@ def make_machine(settings: Settings) -> Machine:
     return Machine(
         reactor=reactor,
         driver=driver,
-        deadline=Watchdog(
-            reactor, configured.run_folder(settings), SIGNALS[driver.name], wait=settings.flag("hkd.stop.vms")
-        ),
+        deadline=make_deadline(settings, driver),
         dialer=GuestDialer(reactor),
         capacity=Meter().measure,
         random=random.Random(secrets.randbits(64)),

@@ -83,7 +83,7 @@ NODE_KEYS: tuple[Key, ...] = (
     ),
     Key("hkd.stop.timeout", float, 30.0, "for an orderly stop of the daemon, seconds", minimum=1),
     Key("hkd.upgrade.drain", float, 28800.0, "for the sessions of a daemon that was upgraded, seconds", minimum=0),
-    Key("vm.hypervisor", str, "sandbox", "driver: sandbox"),
+    Key("vm.hypervisor", str, "sandbox", "driver: sandbox; or simulated, for load tests"),
     Key("vm.sandbox.uid_base", int, 2000000, "as root: VM n runs as this user id plus n", minimum=1000),
     Key("vm.sandbox.host_files", bool, False, "boot VMs without an image folder from the host's own /usr"),
     Key("vm.sandbox.x_session", str, "", "program copied into the guest as its X session; empty: the image's own"),

@@ -110,6 +110,12 @@ class SimulatedGuest:
         if self.x_state is XState.STARTING:
             self.x_state = XState.LISTENING
 
+    def suspend_x(self) -> None:
+        """The client, if there is one, is dropped."""
+        drop, self.drop = self.drop, lambda: None
+        drop()
+        self.disconnect_nx()
+
     def connect_nx(self, drop: Callable[[], None]) -> None:
         """An NX client comes in; C{drop} ends its connection.
 
@@ -186,9 +192,7 @@ class Agent:
 
     async def x_suspend(self) -> str:
         guest = await self._call()
-        drop, guest.drop = guest.drop, lambda: None
-        drop()
-        guest.disconnect_nx()
+        guest.suspend_x()
         return guest.x_state.value
 
     async def poweroff(self) -> None:

@@ -6,19 +6,25 @@ from collections.abc import Iterator
 from typing import Any
 
 import pytest
+from attrs import evolve
 from twisted.internet import reactor
 
+from qvd.hkd.watch import WatchTimes, until_alive
 from qvd.interfaces import IDriver
 from qvd.model.errors import GuestError, PermanentError
 from qvd.model.ids import TenantId, VMId
 from qvd.model.records import VMSpec
 from qvd.model.secret import Secret
+from qvd.protocols.adapters.relay import connect_guest
+from qvd.protocols.adapters.rpc import GuestDialer
 from qvd.sim.behaviour import Behaviour, named
 from qvd.sim.driver import SimulatedDriver, SimulatedMachine
 from qvd.sim.guests import Dialer, Life, Network
+from qvd.sim.listening import listening_driver
 from qvd.sim.observer import Observer
+from qvd.sim.wires import greeting
 from tests.contract.test_driver import NINE, DriverContract, ignore
-from tests.fakes.asynchronous import asynchronous, until
+from tests.fakes.asynchronous import asynchronous, pause, until
 
 CLOCK: Any = reactor
 BEHAVIOURS = named(
@@ -71,6 +77,35 @@ class TestSimulatedDriver(DriverContract):
         # Not what C{prepare} made: that is there before some tests begin.
         running = {vm_id for vm_id, held in self.on.held.items() if held.guest is not None}
         return running, sum(self.observer.counts.values()), len(self.network)
+
+    @asynchronous
+    async def test_a_guest_that_listens_for_real(self) -> None:
+        driver = listening_driver(CLOCK, 8 << 30, BEHAVIOURS)
+        spec = self.spec(9, "runs")
+        await driver.prepare(spec, ignore)
+        guest = await driver.start(spec)
+        agent = GuestDialer(CLOCK).dial(guest)
+        with pytest.raises(GuestError):
+            await GuestDialer(CLOCK).dial(evolve(guest, secret=Secret("wrong"))).ping()
+        await until_alive(CLOCK, agent, WatchTimes(boot=0.01, interval=1.0, failures=1))
+        assert await agent.x_start({}) == "starting"
+        while await agent.x_state() != "listening":
+            await pause(0.01)
+        leg = await connect_guest(CLOCK, guest.address, guest.x_port)
+        seen: list[bytes] = []
+        leg.dataReceived = seen.append  # type: ignore[method-assign, assignment]
+        leg.transport.resumeProducing()
+        leg.transport.write(b"and back\n")
+        await until(lambda: b"".join(seen) == greeting(9) + b"and back\n")
+        assert await agent.x_state() == "connected"
+        assert await agent.x_suspend() == "suspended"
+        gone: list[VMId] = []
+        driver.watch(gone.append)
+        await agent.poweroff()
+        await until(lambda: gone == [NINE])
+        with pytest.raises(GuestError):
+            await agent.ping()
+        await driver.destroy(NINE)
 
     @asynchronous
     async def test_a_broken_image(self) -> None:
