@@ -14,7 +14,6 @@ from collections.abc import Awaitable, Callable, Collection, Coroutine
 from typing import Any, TypeVar
 
 from twisted.internet.defer import Deferred
-from twisted.internet.task import deferLater
 
 from qvd.db.connection import Link
 from qvd.db.pool import Pool
@@ -24,8 +23,6 @@ T = TypeVar("T")
 
 TICK = 0.02
 """Seconds that are taken for one moment."""
-PACE = 0.01
-"""Most seconds at a step, simulated and real, while something happens outside of the simulation."""
 SETTLE_SECONDS = 30.0
 
 
@@ -124,7 +121,6 @@ class Pump:
     @param asked: statements sent so far, by all nodes.
     @param busy: somebody waits for the database.
     @param settle: returns when every bell that was rung has been heard.
-    @ivar holds: so many things go on in real time, such as a thread that ends.
     """
 
     def __init__(
@@ -141,7 +137,6 @@ class Pump:
         self._busy = busy
         self._settle = settle
         self._settled_at = -1
-        self.holds = 0
 
     async def run_until(self, until: float, enough: Callable[[], bool] = lambda: False) -> None:
         """@param enough: ends it before."""
@@ -149,9 +144,6 @@ class Pump:
             now = self._clock.seconds()
             due = self._clock.due()
             moment = min(until, max(now, until if due is None else due) + TICK)
-            if self.holds:
-                moment = min(moment, now + PACE)
-                await deferLater(self._real, PACE)
             self._clock.run_until(moment)
             await self._quiet()
 
