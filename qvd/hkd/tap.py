@@ -53,7 +53,7 @@ def make_driver(settings: Settings) -> IDriver:
         case "sandbox":
             return SandboxDriver(reactor, configured.sandbox_layout(settings))
         case "simulated":
-            return listening_driver(reactor, measure().memory)
+            return listening_driver(reactor, Meter().measure().memory)
         case _:
             raise SettingsError(
                 f"{settings.source}: vm.hypervisor: there is no driver {name!r}; there are: sandbox, simulated"
@@ -80,7 +80,8 @@ def make_machine(settings: Settings) -> Machine:
         # Of a daemon that was upgraded: the service manager watches over the new process from now on.
         ready=lambda: notify(os.environ, f"READY=1\nMAINPID={os.getpid()}"),
         failed=end_in_failure,
-        run=configured.run_folder(settings),
+        # VMs that live in this process cannot be handed over.
+        run=configured.run_folder(settings) if driver.name in SIGNALS else None,
         finished=lambda: reactor.callWhenRunning(reactor.stop),
     )
 

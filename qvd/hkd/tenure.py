@@ -148,6 +148,8 @@ class Tenure:
         self._expiry.start()
 
     async def _stop_looks(self) -> None:
+        end, self._end_bell = self._end_bell, lambda: None
+        end()
         for looks in (self._expiry, self._images, self._cluster, self._strays, self._watch):
             await looks.stop()
 
@@ -180,7 +182,6 @@ class Tenure:
         except TimeoutError:
             self.log.error("VMs {vms} do not end; going on without them", vms=list(self.fleet.running))
         await self.fleet.stop()
-        self._end_bell()
         await self._heartbeat.stop()
 
     @property
@@ -194,7 +195,6 @@ class Tenure:
         await self.fleet.quiet(BOOT_SECONDS)
         await self._stop_looks()
         await self.fleet.stop()
-        self._end_bell()
         await self._heartbeat.rest()
         self.rests = not self.over.called
 
@@ -211,7 +211,6 @@ class Tenure:
             self.fleet.stop_all("The node is being stopped")
             await self.fleet.idle()
         await self.fleet.stop()
-        self._end_bell()
         await self._heartbeat.stop()
         await self._say(HostState.STOPPED)
 

@@ -198,6 +198,9 @@ class Agent:
     async def poweroff(self) -> None:
         (await self._call()).power_off()
 
+    async def expire(self, parameters: Mapping[str, str]) -> None:
+        await self._call()
+
 
 @implementer(IGuestDialer)
 @frozen
