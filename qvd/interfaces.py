@@ -18,6 +18,7 @@ from qvd.model.records import (
     Domain,
     Explanation,
     Guest,
+    Held,
     HostState,
     HostStatus,
     Lease,
@@ -289,10 +290,18 @@ class IOwnership(Interface):
         carry, or that go on after their stop was taken up: a claim can be committed long after its answer was given
         up, and what a former daemon acknowledged after this one had looked."""
 
+    async def account(lease: Lease, held: Sequence[Held]) -> Sequence[VMId]:
+        """Compare all that this node carries with the rows. Until nothing differs on a server that is new to it, no
+        node starts a VM there, for a lease at most.
+
+        @return: those that the rows do not grant to this epoch, and, on a server that is new, those that it knows
+            otherwise: it has forgotten something.
+        """
+
     async def claim_start(lease: Lease, vm_id: VMId, secret: Secret) -> VMSpec | None:
         """Take up a start order: the row becomes C{starting} under this epoch.
 
-        @return: what to boot; L{None} when there is nothing to take up (any more).
+        @return: what to boot; L{None} when there is nothing to take up (any more), or not yet: see L{account}.
         @raise NotFound: the VM has no image to boot; the row is left as it was.
         """
 

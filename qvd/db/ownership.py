@@ -10,13 +10,13 @@ from zope.interface import implementer
 
 from qvd.db.drain import give_up_orders
 from qvd.db.images import IMAGE_COLUMNS, IMAGE_TABLES, resolution_of
-from qvd.db.rows import RELEASED, VM_COLUMNS, VM_TABLES, vm_of
+from qvd.db.rows import MINE, RELEASED, SERVER, VM_COLUMNS, VM_TABLES, vm_of
 from qvd.interfaces import IDatabase, IOwnership, ITransaction, Row
 from qvd.model.account import unix_name
 from qvd.model.crashloop import Ending, back_offs
 from qvd.model.errors import NotFound, OwnershipLost
 from qvd.model.ids import DIId, Generation, TenantId, VMId
-from qvd.model.records import VM, Change, Lease, VMSpec
+from qvd.model.records import VM, Change, Held, Lease, VMSpec
 from qvd.model.secret import Secret
 from qvd.model.vm import VMState
 
@@ -44,6 +44,33 @@ COUNTED = """
         WHEN 'settled' THEN NULL ELSE retry_at END
 """
 
+# A row that grants the VM to this epoch may still be an older one than the node's, on a server that has just come.
+ACCOUNT = f"""
+    WITH held AS (
+        SELECT * FROM unnest(%(vms)s::integer[], %(states)s::text[], %(ports)s::integer[]) AS held (vm_id, state, port)
+    ), known AS (
+        INSERT INTO servers (server) SELECT {SERVER} WHERE NOT EXISTS (SELECT FROM servers WHERE server = {SERVER})
+        ON CONFLICT DO NOTHING
+    ), here AS (
+        SELECT server IS NOT DISTINCT FROM {SERVER} AS familiar FROM host_runtimes WHERE {MINE}
+    ), differing AS (
+        SELECT held.vm_id FROM held LEFT JOIN vm_runtimes r ON r.vm_id = held.vm_id AND r.host_id = %(host)s
+            AND r.host_epoch = %(epoch)s AND r.vm_state <> 'stopped'
+        WHERE r.vm_id IS NULL OR (NOT EXISTS (SELECT FROM here WHERE familiar)
+            AND (r.vm_state <> held.state OR (held.state = 'running' AND r.vm_vma_port <> held.port)))
+    ), accounted AS (
+        UPDATE host_runtimes SET server = {SERVER}
+        WHERE {MINE} AND server IS DISTINCT FROM {SERVER} AND NOT EXISTS (SELECT FROM differing)
+    )
+    SELECT vm_id FROM differing ORDER BY vm_id
+"""
+# Of nodes that have not said what they have, those that live have fenced themselves when a lease has passed.
+SETTLED = f"""
+    (NOT EXISTS (SELECT FROM host_runtimes o WHERE o.server <> {SERVER})
+    OR EXISTS (SELECT FROM servers s WHERE s.server = {SERVER}
+        AND s.since + (SELECT max(o.lease_until - o.ok_ts) FROM host_runtimes o) < clock_timestamp()))
+"""
+
 
 @implementer(IOwnership)
 @frozen
@@ -66,6 +93,19 @@ class Ownership:
             {"host": lease.host_id, "epoch": lease.epoch, "carried": list(carried)},
         )
         return [vm_of(row) for row in rows]
+
+    async def account(self, lease: Lease, held: Sequence[Held]) -> Sequence[VMId]:
+        rows = await self.db.fetch(
+            ACCOUNT,
+            {
+                "host": lease.host_id,
+                "epoch": lease.epoch,
+                "vms": [each.vm_id for each in held],
+                "states": [each.state and each.state.value for each in held],
+                "ports": [each.vma_port for each in held],
+            },
+        )
+        return [VMId(row["vm_id"]) for row in rows]
 
     async def claim_start(self, lease: Lease, vm_id: VMId, secret: Secret) -> VMSpec | None:
         async def work(tx: ITransaction) -> VMSpec | None:
@@ -184,13 +224,14 @@ class Ownership:
 
 
 async def startable(tx: ITransaction, lease: Lease, vm_id: VMId) -> Row | None:
-    """What a pending start order is for, its row locked; L{None} without one, or when the lease is not live."""
+    """What a pending start order is for, its row locked; L{None} without one, when the lease is not live, or while
+    it is not known on this server what runs."""
     return await tx.fetch_one(
         f"SELECT v.id AS vm_id, v.tenant_id, v.name, u.login, o.memory, {IMAGE_COLUMNS}, h.drain"
         " FROM vm_runtimes r JOIN vms v ON v.id = r.vm_id JOIN users u ON u.id = v.user_id"
         f" JOIN osfs o ON o.id = v.osf_id JOIN host_runtimes h ON h.host_id = r.host_id {IMAGE_TABLES}"
         f" WHERE {PENDING} AND r.vm_id = %(vm)s AND r.desired_state = 'running' AND r.vm_state = 'stopped'"
-        " AND h.epoch = %(epoch)s AND h.lease_until > now() FOR UPDATE OF r",
+        f" AND h.epoch = %(epoch)s AND h.lease_until > now() AND {SETTLED} FOR UPDATE OF r",
         {"host": lease.host_id, "epoch": lease.epoch, "vm": vm_id},
     )
 

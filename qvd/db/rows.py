@@ -18,6 +18,8 @@ VM_TABLES = "vm_runtimes r JOIN vms v ON v.id = r.vm_id JOIN users u ON u.id = v
 
 # A node's own row in host_runtimes, while nobody has declared it lost.
 MINE = "host_id = %(host)s AND epoch = %(epoch)s AND state <> 'lost'"
+# The server that answers, told from all that were or will be there: a restart or a fail-over makes another one.
+SERVER = "pg_postmaster_start_time()::text"
 # What the release of a VM sets, whoever releases it. An order newer than the one acknowledged stays; else the wish ends
 # with the run it was for: docs/decisions/0002. What the right sides read is the row as it was.
 RELEASED = """

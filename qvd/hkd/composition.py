@@ -40,7 +40,7 @@ from qvd.hkd.images import ImageFolder, ImageParts, Lister, in_daemon_thread
 from qvd.hkd.node import Node, Upgrade
 from qvd.hkd.retired import Clients, Retired
 from qvd.hkd.roster import Roster
-from qvd.hkd.runner import Ports
+from qvd.hkd.runnerports import Ports
 from qvd.hkd.serving import Listener, Steps
 from qvd.hkd.slots import Slots
 from qvd.hkd.succession import ControlPart, Place, Succession

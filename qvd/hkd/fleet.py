@@ -20,7 +20,8 @@ from twisted.python.failure import Failure
 
 from qvd.hkd.periodic import Periodic, observe
 from qvd.hkd.queueboard import QueueBoard
-from qvd.hkd.runner import NOBODY, Ports, Runner
+from qvd.hkd.runner import NOBODY, Runner
+from qvd.hkd.runnerports import Ports
 from qvd.interfaces import IBells
 from qvd.model.errors import DatabaseUnavailable, NotFound, OwnershipLost, QVDError, TransientError
 from qvd.model.ids import VMId
@@ -191,7 +192,17 @@ class Fleet:
         if answered:
             await self._ports.ownership.seen(self._lease, sorted(answered))
 
+    async def _account(self) -> None:
+        """The database may have forgotten what it once granted us."""
+        held = [runner.held for runner in self._runners.values()]
+        for vm_id in await self._ports.ownership.account(self._lease, held):
+            runner = self._runners.get(vm_id)
+            if runner is not None:
+                self.log.warn("VM {vm_id}: its row does not say that it runs here like this", vm_id=vm_id)
+                runner.tell(Event.LOST, "not granted by the database")
+
     async def _look(self) -> None:
+        await self._account()
         carried = set(self._runners)
         for vm in await self._ports.ownership.pending(self._lease, carried):
             if len(self._runners) >= len(carried) + CLAIMS:

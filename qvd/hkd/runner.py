@@ -14,26 +14,24 @@ from __future__ import annotations
 
 import math
 from collections import deque
-from collections.abc import Callable, Coroutine
+from collections.abc import Coroutine
 from typing import Any
 
-from attrs import field, frozen
+from attrs import frozen
 from twisted.internet.defer import CancelledError, Deferred
-from twisted.internet.interfaces import IDelayedCall, IReactorTime
+from twisted.internet.interfaces import IDelayedCall
 from twisted.internet.task import deferLater
 from twisted.logger import Logger
 from twisted.python.failure import Failure
 
-from qvd.hkd.deadlines import Deadlines
-from qvd.hkd.slots import Slots
+from qvd.hkd.runnerports import Ports
 from qvd.hkd.slotuse import SlotUse
-from qvd.hkd.watch import WatchTimes, until_alive, until_dead
-from qvd.hkd.wording import DETAIL, blame
-from qvd.interfaces import IDriver, IGuestDialer, IOwnership
+from qvd.hkd.watch import until_alive, until_dead
+from qvd.hkd.wording import blame
 from qvd.model.crashloop import Ending, judge_ending
 from qvd.model.errors import DatabaseUnavailable, GuestError, OwnershipLost, QVDError, TransientError, Unavailable
 from qvd.model.ids import TenantId, VMId
-from qvd.model.records import Change, Guest, Lease, VMSpec
+from qvd.model.records import Change, Guest, Held, Lease, VMSpec
 from qvd.model.vm import (
     EFFECT,
     LAST,
@@ -49,8 +47,6 @@ from qvd.model.vm import (
     due,
 )
 
-__all__ = ["DETAIL", "NOBODY", "PROGRESS_PAUSE", "STORE_RETRY", "Deadlines", "Ports", "Runner"]
-
 BLAMED = frozenset({Event.FAILED, Event.TIMED_OUT, Event.GUEST_DEAD, Event.DOMAIN_EXITED})
 """Events that leave an error for the user to read, when they end a start or a run."""
 PROMISED = frozenset({*QUEUES, Step.PREPARE, Step.BOOT, Step.AWAIT_GUEST, Step.RUNNING})
@@ -60,30 +56,6 @@ STORE_RETRY = 1.0
 """Seconds between tries to store a state while the database is away."""
 PROGRESS_PAUSE = 0.5
 """Least seconds between two progress texts of one VM in the database."""
-
-
-@frozen
-class Ports:
-    """What a runner needs of the world.
-
-    @ivar forget: called once, when the runner is through.
-    @ivar seen: called after each answer of a running guest.
-    @ivar permit: called before a boot; raises when the lease is over, which a process that was stopped learns late.
-    @ivar slots: how much is done at a time.
-    @ivar node: name of this node.
-    """
-
-    clock: IReactorTime
-    driver: IDriver
-    ownership: IOwnership
-    dialer: IGuestDialer
-    deadlines: Deadlines
-    watch: WatchTimes
-    forget: Callable[[VMId], None]
-    seen: Callable[[VMId], None]
-    permit: Callable[[], object] = lambda: None
-    slots: Slots = field(factory=Slots)
-    node: str = "this node"
 
 
 @frozen
@@ -146,6 +118,7 @@ class Runner:
         self._progress_at: float | None = None
         self._life: Deferred[None] | None = None
         self._saving: Deferred[None] | None = None
+        self._stale = False
 
     def start(self) -> None:
         """Act on the first step."""
@@ -173,6 +146,12 @@ class Runner:
         """A stop is under way, or waits for the boot to be over."""
         waiting = {happening.event for happening in self._inbox} | set(self.position.postponed)
         return self.position.step not in PROMISED or bool(waiting & {Event.STOP, Event.LOST})
+
+    @property
+    def held(self) -> Held:
+        """What its row says, as far as we know."""
+        port = None if self._guest is None else self._guest.vma_port
+        return Held(self.vm_id, None if self._stale else self.position.state, port)
 
     def tell(self, event: Event, text: str | None = None, turn: int | None = None, excused: bool = False) -> None:
         """Something happened to the VM."""
@@ -246,7 +225,15 @@ class Runner:
         """Write the new step's state; False when the row turned out to be somebody else's."""
         if new not in OWNED or new in LAST or new is Step.RELEASE:
             return True
-        change = Change(STATE[new], new.value, self._slot.detail(new), self._guest, self._error)
+        self._stale = True
+        try:
+            return await self._store(
+                expected, Change(STATE[new], new.value, self._slot.detail(new), self._guest, self._error)
+            )
+        finally:
+            self._stale = False
+
+    async def _store(self, expected: VMState, change: Change) -> bool:
         while not self._lost:
             try:
                 await self._write(self._ports.ownership.save(self._lease, self.vm_id, expected, change))

@@ -16,7 +16,7 @@ from qvd.hkd.fleet import Fleet
 from qvd.hkd.heartbeat import Heartbeat, LeaseTimes
 from qvd.hkd.images import ImageParts, ImageWatch
 from qvd.hkd.periodic import Periodic
-from qvd.hkd.runner import Ports
+from qvd.hkd.runnerports import Ports
 from qvd.hkd.sessionwatch import SessionWatch
 from qvd.interfaces import IBells, IDeadline, IHosts, INodeStatus, ISessionKiller, ISessions, IVMs
 from qvd.model.errors import QVDError

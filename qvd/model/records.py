@@ -191,6 +191,19 @@ class SessionSpec:
 
 
 @frozen
+class Held:
+    """A VM that a node carries, as it thinks the row says.
+
+    @ivar state: L{None} while it is being written.
+    @ivar vma_port: of a guest that runs.
+    """
+
+    vm_id: VMId
+    state: VMState | None
+    vma_port: int | None = None
+
+
+@frozen
 class Change:
     """What L{qvd.interfaces.IOwnership.save} writes.
 

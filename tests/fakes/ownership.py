@@ -14,7 +14,7 @@ from qvd.model.crashloop import Ending, back_off, check_back_off
 from qvd.model.errors import NotFound, OwnershipLost
 from qvd.model.host import LOST_PHASE, lost_sentence
 from qvd.model.ids import Epoch, Generation, HostId, TenantId, UserId, VMId
-from qvd.model.records import VM, Change, Desired, Explanation, Lease, VMSpec, VMSummary
+from qvd.model.records import VM, Change, Desired, Explanation, Held, Lease, VMSpec, VMSummary
 from qvd.model.secret import Secret
 from qvd.model.vm import VMState
 from tests.fakes.conduct import Conduct
@@ -120,6 +120,7 @@ class FakeOwnership:
     """L{IOwnership} over L{Rows}.
 
     @ivar saves: VM, expected state and change of each write that went through.
+    @ivar familiar: the server is the one on which all has been accounted for.
     """
 
     def __init__(self, rows: Rows, conduct: Conduct | None = None) -> None:
@@ -129,6 +130,7 @@ class FakeOwnership:
         self.texts: list[tuple[VMId, str, str]] = []
         self.shown: list[Sequence[tuple[VMId, str, str]]] = []
         self.seen_together: list[Sequence[VMId]] = []
+        self.familiar = True
 
     async def bound(self, lease: Lease) -> Sequence[VM]:
         await self.conduct.before("bound")
@@ -145,6 +147,15 @@ class FakeOwnership:
         found = [vm for vm in mine if vm in ordered or vm in left]
         await self.conduct.after("pending")
         return found
+
+    async def account(self, lease: Lease, held: Sequence[Held]) -> Sequence[VMId]:
+        await self.conduct.before("account")
+        return [each.vm_id for each in held if not self._granted(lease, each)]
+
+    def _granted(self, lease: Lease, held: Held) -> bool:
+        vm = self.rows[held.vm_id]
+        mine = (vm.host_id, vm.epoch) == (lease.host_id, lease.epoch) and vm.state is not VMState.STOPPED
+        return mine and (self.familiar or held.state in (None, vm.state))
 
     async def claim_start(self, lease: Lease, vm_id: VMId, secret: Secret) -> VMSpec | None:
         await self.conduct.before("claim_start", vm_id)

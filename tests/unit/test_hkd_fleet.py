@@ -8,8 +8,9 @@ from attrs import evolve
 from twisted.internet.defer import Deferred
 from twisted.internet.task import Clock
 
+from qvd.hkd.deadlines import Deadlines
 from qvd.hkd.fleet import AT_ONCE, CLAIMS, Fleet
-from qvd.hkd.runner import Deadlines, Ports
+from qvd.hkd.runnerports import Ports
 from qvd.hkd.slots import Slots, SlotSizes
 from qvd.hkd.watch import WatchTimes
 from qvd.model.errors import DatabaseUnavailable, PermanentError, TransientError
@@ -115,6 +116,43 @@ class JudgeTests(FleetCase):
         self.clock.advance(DEADLINES.clean)
         assert "does not say" in self.failure(judged, TransientError).text
         self.start()
+
+
+class ForgottenTests(FleetCase):
+    """The database has failed over to a server that does not know the last seconds."""
+
+    def test_a_vm_that_its_row_does_not_grant_any_more_is_killed_without_a_write(self) -> None:
+        self.start()
+        self.order(1, Desired.RUNNING)
+        self.order(2, Desired.RUNNING)
+        written = len(self.ownership.saves)
+        self.rows.write(1, state=VMState.STOPPED, host_id=None, epoch=None)
+        self.clock.advance(LOOK)
+        assert list(self.driver.domains) == [VMId(2)]
+        assert len(self.ownership.saves) == written
+        assert list(self.fleet.running) == [VMId(2)]
+
+    def test_one_whose_row_is_an_older_one_is_killed_and_its_row_released(self) -> None:
+        self.start()
+        self.order(1, Desired.RUNNING)
+        self.ownership.familiar = False
+        self.rows.write(1, state=VMState.STARTING, guest=None)
+        self.clock.advance(LOOK)
+        assert self.conduct.count("kill") > 0
+        self.clock.advance(LOOK)
+        assert (self.rows[1].state, self.rows[1].host_id) == (VMState.STOPPED, None)
+        assert self.rows[1].last_error == INTERRUPTED
+
+    def test_one_whose_state_is_being_written_is_let_be(self) -> None:
+        self.start()
+        self.order(1, Desired.RUNNING)
+        self.conduct.hold("save")
+        self.order(1, Desired.STOPPED)
+        self.ownership.familiar = False
+        self.clock.advance(LOOK)
+        assert self.rows[1].state is VMState.RUNNING
+        assert self.conduct.count("kill") == 0
+        assert list(self.fleet.running) == [VMId(1)]
 
 
 class OrderTests(FleetCase):

@@ -6,9 +6,12 @@ import pytest
 from attrs import evolve
 from twisted.internet.task import Clock
 
-from qvd.hkd.runner import DETAIL, PROGRESS_PAUSE, STORE_RETRY, Deadlines, Ports, Runner
+from qvd.hkd.deadlines import Deadlines
+from qvd.hkd.runner import PROGRESS_PAUSE, STORE_RETRY, Runner
+from qvd.hkd.runnerports import Ports
 from qvd.hkd.slots import Slot, Slots, SlotSizes
 from qvd.hkd.watch import WatchTimes
+from qvd.hkd.wording import DETAIL
 from qvd.model.crashloop import STEADY_SECONDS
 from qvd.model.errors import DatabaseUnavailable, GuestError, OwnershipLost, PermanentError, TransientError
 from qvd.model.ids import Epoch, TenantId, VMId

@@ -11,9 +11,10 @@ from twisted.internet.defer import Deferred
 from twisted.internet.task import Clock
 
 from qvd.hkd.cluster import ClusterTimes
+from qvd.hkd.deadlines import Deadlines
 from qvd.hkd.heartbeat import LeaseTimes
 from qvd.hkd.node import Node, NodeTimes
-from qvd.hkd.runner import Deadlines, Ports
+from qvd.hkd.runnerports import Ports
 from qvd.hkd.serving import Steps
 from qvd.hkd.tenure import NodeName, TenureParts
 from qvd.hkd.watch import WatchTimes
