@@ -21,7 +21,7 @@ from twisted.internet.defer import CancelledError
 from twisted.python.failure import Failure
 
 from qvd.hkd import watchdog_launch
-from qvd.hkd.hypervisor import sandbox_signals
+from qvd.hkd.hypervisor import sandbox_launch, sandbox_signals
 from qvd.hkd.hypervisor.pidfd import ProcessId, identify
 from qvd.hkd.hypervisor.sandbox_files import LOG_LIMIT
 from qvd.hkd.hypervisor.sandbox_root import parents
@@ -537,6 +537,28 @@ async def test_nothing_is_started_once_the_lease_is_over(bench: Bench) -> None:
         await bench.driver.start(spec)
     lease.write_text('{"until": 1e12}')
     await bench.driver.start(spec)
+
+
+@asynchronous
+async def test_a_vm_ends_with_the_lease_though_nobody_is_there_to_end_it(bench: Bench) -> None:
+    lease = bench.base / "lease.json"
+
+    def promise(seconds: float) -> float:
+        ends = sandbox_launch.uptime() + seconds
+        lease.with_suffix(".new").write_text(json.dumps({"until": ends}))
+        lease.with_suffix(".new").rename(lease)
+        return ends
+
+    first = promise(3.0)
+    bench.change(lease=lease)
+    await bench.boot()
+    last = promise(5.0)
+    await until(lambda: sandbox_launch.uptime() > first + 1)
+    assert not bench.gone, "what was promised later counts"
+    lease.unlink()
+    await until(lambda: bench.gone == [NINE])
+    assert sandbox_launch.uptime() > last, "a file that is gone ends nothing"
+    assert "nobody else has ended this VM" in bench.log()
 
 
 def lacking(name: str) -> Callable[[Bench], None]:

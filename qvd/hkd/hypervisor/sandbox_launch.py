@@ -30,6 +30,10 @@ PLAN_LIMIT = 1 << 20
 CLONE_NEWNS, CLONE_NEWUSER = 0x00020000, 0x10000000
 MS_REC, MS_PRIVATE = 0x4000, 0x40000
 PR_SET_PDEATHSIG = 1
+LATE = 0.3
+"""Seconds by which the watchdog of the node goes first: it has a log."""
+LONGEST, AGAIN = 3600.0, 0.1
+"""Seconds for which nothing is looked at; between two tries to end the VM of a lease that is over."""
 
 
 class BoundedLog:
@@ -55,6 +59,27 @@ class BoundedLog:
             self._size += os.write(self._file, data)
 
 
+class Deadline:
+    """Until when the node may run this VM, for a supervisor whose daemon and watchdog are stopped or gone.
+
+    The file is read again only when what it said has passed, so this costs nothing while the lease is kept. What was
+    read last holds: a file that is gone or cannot be understood extends nothing.
+
+    @param path: L{None}: there is no lease, and nothing is ever over.
+    """
+
+    def __init__(self, path: str | None) -> None:
+        self._path = path
+        self._until = float("inf") if path is None else read_until(path)
+
+    def left(self, late: float = 0.0) -> float:
+        """Seconds to the deadline and C{late} more; none when it is over."""
+        if self._path is not None and self._until + late <= uptime():
+            with contextlib.suppress(OSError, ValueError, KeyError, TypeError):
+                self._until = read_until(self._path)
+        return max(self._until + late - uptime(), 0.0)
+
+
 class Supervisor:
     """One VM, from its lock to its end."""
 
@@ -68,6 +93,7 @@ class Supervisor:
         self._ready = False
         self._reported = False
         self._ending = False
+        self._late = False
         self._tail = b""
         self._status: int | None = None
 
@@ -77,7 +103,9 @@ class Supervisor:
         except BlockingIOError:
             self._report({"busy": True})
             return
-        if lease_is_over(self._plan["lease"]):
+        # The daemon may have been stopped since it looked itself.
+        self._deadline = Deadline(self._plan["lease"])
+        if not self._deadline.left():
             self._report({"error": "the lease of this node is over"})
             return
         self._follow(*self._spawn())
@@ -130,7 +158,7 @@ class Supervisor:
         for source in sources:
             poll.register(source, select.POLLIN)
         while self._status is None or output in sources:
-            for source, _ in poll.poll():
+            for source, _ in poll.poll(self._pause() * 1000):
                 try:
                     data = os.read(source, 65536)
                 except BlockingIOError:
@@ -140,6 +168,17 @@ class Supervisor:
                     poll.unregister(source)
                     os.close(source)
                     del sources[source]
+
+    def _pause(self) -> float:
+        """Seconds to wait for anything to happen. Past the deadline the VM is ended, again and again, until it is."""
+        left = self._deadline.left(LATE)
+        if left:
+            return min(left, LONGEST)
+        if not self._late:
+            self._late = True
+            self._log.write(b"the lease of this node is over, and nobody else has ended this VM\n")
+        self._end(signal.SIGTERM, None)
+        return AGAIN
 
     def _reap(self, data: bytes) -> None:
         # Looked at before it is reaped: until then its number, also that of its group, is nobody else's.
@@ -194,12 +233,14 @@ def take_lock(path: str) -> int:
     return lock
 
 
-def lease_is_over(path: str | None) -> bool:
-    """The daemon may have been stopped since it looked itself. Without a file of leases there is none to be over."""
-    if path is None:
-        return False
+def uptime() -> float:
+    return time.clock_gettime(time.CLOCK_BOOTTIME)
+
+
+def read_until(path: str) -> float:
+    """What the daemon has written down of its lease."""
     with open(path, "rb") as file:
-        return time.clock_gettime(time.CLOCK_BOOTTIME) >= float(json.load(file)["until"])
+        return float(json.load(file)["until"])
 
 
 def note_process(path: str, pid: int) -> None:
