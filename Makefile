@@ -4,9 +4,9 @@ BIN := .venv/bin
 
 VENV_PACKAGES := python3-venv
 RUN_PACKAGES := $(VENV_PACKAGES) bubblewrap nxagent nxproxy openbox xterm xfonts-base
-TEST_PACKAGES := $(RUN_PACKAGES) xvfb x11-apps x11-utils xdotool busybox-static haproxy
+TEST_PACKAGES := $(RUN_PACKAGES) xvfb x11-apps x11-utils xdotool busybox-static haproxy faketime
 
-.PHONY: demo test lint types bench clean packages-demo packages-test
+.PHONY: demo test soak lint types bench clean packages-demo packages-test
 .DELETE_ON_ERROR:
 
 # Packages are looked for at each start: they may have been removed since the environment was made.
@@ -16,6 +16,10 @@ demo: packages-demo .venv/.core
 # Without the right to install packages, the tests that need them are skipped by name; in CI that is an error.
 test: packages-test .venv/.test
 	$(BIN)/python -m pytest
+
+# Faults on real nodes, in random order: SOAK_MINUTES=5, and SOAK_SEED to repeat an order. The last line is JSON.
+soak: packages-test .venv/.test
+	@$(BIN)/python -m tests.soak
 
 packages-demo:
 	@sh tools/need-packages.sh $(RUN_PACKAGES)

@@ -47,9 +47,10 @@ class NodeProcess:
     """A C{twistd qvd-node}, whose readiness is heard through C{NOTIFY_SOCKET}.
 
     @param folder: holds C{node.conf} and gets C{node.log}.
+    @param environment: variables besides our own.
     """
 
-    def __init__(self, folder: Path) -> None:
+    def __init__(self, folder: Path, environment: Mapping[str, str] | None = None) -> None:
         self._log = folder / "node.log"
         self._run = folder / "run"
         # An abstract address: no path that could be too long, nothing left behind.
@@ -66,7 +67,7 @@ class NodeProcess:
                 stdin=subprocess.DEVNULL,
                 stdout=log,
                 stderr=log,
-                env={**os.environ, "NOTIFY_SOCKET": f"@{name}"},
+                env={**os.environ, **(environment or {}), "NOTIFY_SOCKET": f"@{name}"},
                 cwd=folder,
                 start_new_session=True,
             )

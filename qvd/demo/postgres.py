@@ -120,9 +120,10 @@ class EmbeddedPostgres:
         """Process id of the running server."""
         return self._server.pid if self._server is not None and self._server.poll() is None else None
 
-    def start(self) -> None:
+    def start(self, environment: Mapping[str, str] | None = None) -> None:
         """Make the cluster where there is none, start the server, and return when it answers.
 
+        @param environment: variables besides our own.
         @raise PostgresError: it cannot be started; the text says why, or which log does.
         """
         if self.pid is not None:
@@ -149,6 +150,7 @@ class EmbeddedPostgres:
                 stdout=log,
                 stderr=log,
                 cwd=self.folder,
+                env={**os.environ, **(environment or {})},
                 # A Ctrl-C is for the demo, which stops the database last.
                 start_new_session=True,
             )

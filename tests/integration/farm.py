@@ -181,9 +181,10 @@ class OtherNode:
     """One more node of a farm that runs: a run folder and ports of its own, and everything else of the farm's.
 
     @param known: its row is there; else it has to be enrolled.
+    @param overrides: settings of its own.
     """
 
-    def __init__(self, farm: Farm, name: str, known: bool = True) -> None:
+    def __init__(self, farm: Farm, name: str, known: bool = True, overrides: Mapping[str, Any] | None = None) -> None:
         self.farm = farm
         self.folder = farm.folder / name
         self.run = self.folder / "run"
@@ -198,14 +199,15 @@ class OtherNode:
             "path.storage.overlays": str(self.folder / "overlays"),
             "l7r.port": self.port,
             "admin.port": 0,
+            **(overrides or {}),
         }
         lines = (f"{key} = {json.dumps(value)}\n" for key, value in values.items())
         (self.folder / "node.conf").write_text("".join(lines))
         if known:
             farm.rows("INSERT INTO hosts (name, address) VALUES (%s, '127.0.0.1')", name)
 
-    def start(self) -> None:
-        self.node = NodeProcess(self.folder)
+    def start(self, environment: Mapping[str, str] | None = None) -> None:
+        self.node = NodeProcess(self.folder, environment)
         self.node.await_ready()
 
     def stop(self) -> None:

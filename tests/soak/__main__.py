@@ -1,0 +1,142 @@
+"""
+C{make soak}: faults in random order on a farm of two real nodes, for C{SOAK_MINUTES}; the last line is JSON.
+
+C{SOAK_SEED} repeats an order. After each fault an observer outside the nodes is asked for violations of "no VM runs
+twice", and the farm for what was left behind.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import random
+import sys
+import time
+import traceback
+from collections.abc import Callable
+from itertools import count
+
+from attrs import define, evolve
+
+from tests.soak.boundaries import OPERATIONS, Operation, boundaries, crash
+from tests.soak.clocks import fake_time_library
+from tests.soak.faultfarm import FaultFarm, fault_farm
+from tests.soak.outcome import Outcome
+from tests.soak.pgproxy import Side
+from tests.soak.scenarios import SCENARIOS
+
+Fault = Callable[[FaultFarm], Outcome]
+CRASHES = 2
+"""Crashes at a boundary for each scenario, in the order of faults."""
+
+
+@define
+class Total:
+    """The last line. A start that only the lock of the home has stopped counts as a violation: fencing has failed."""
+
+    scenarios: int = 0
+    violations: int = 0
+    converge_s_max: float = 0.0
+    lost_sessions: int = 0
+    leaks: int = 0
+    failed: int = 0
+
+    @property
+    def good(self) -> bool:
+        return not (self.violations or self.lost_sessions or self.leaks or self.failed)
+
+    def line(self) -> str:
+        names = ("scenarios", "violations", "converge_s_max", "lost_sessions", "leaks")
+        return json.dumps({name: round(getattr(self, name), 2) for name in names})
+
+
+def at_boundary(operation: Operation, number: int, side: Side) -> Fault:
+    def fault(farm: FaultFarm) -> Outcome:
+        return crash(farm, operation, number, side) or Outcome(0.0)
+
+    return fault
+
+
+def all_crashes(farm: FaultFarm) -> dict[str, Fault]:
+    found: dict[str, Fault] = {}
+    for name, operation in OPERATIONS.items():
+        number = boundaries(farm, operation)
+        farm.rest()
+        print(f"{name}: {number} statements", flush=True)
+        for k in range(1, number + 1):
+            for side in Side:
+                found[f"{name}, SIGKILL {side.value} statement {k}"] = at_boundary(operation, k, side)
+    return found
+
+
+def deck(crashes: dict[str, Fault], rng: random.Random) -> list[tuple[str, Fault]]:
+    """Every scenario once, each followed by some crashes; then the other crashes."""
+    scenarios, rest = list(SCENARIOS.items()), list(crashes.items())
+    rng.shuffle(scenarios)
+    rng.shuffle(rest)
+    cards: list[tuple[str, Fault]] = []
+    for scenario in scenarios:
+        cards += [scenario, *rest[:CRASHES]]
+        del rest[:CRASHES]
+    return cards + rest
+
+
+def suffer(farm: FaultFarm, name: str, fault: Fault, total: Total) -> bool:
+    """One fault; its figures are added to the total.
+
+    @return: whether the farm is fit for another one.
+    """
+    began, before = time.monotonic(), len(farm.watch.violations()) + farm.second_line()
+    total.scenarios += 1
+    outcome, fit = Outcome(0.0), True
+    try:
+        outcome = fault(farm)
+    except Exception:  # noqa: BLE001  whatever it is, the others are still to be tried
+        traceback.print_exc(limit=-4)
+        total.failed += 1
+        fit = False
+    leaks = farm.rest()
+    violations = len(farm.watch.violations()) + farm.second_line() - before
+    total.violations += violations
+    total.leaks += len(leaks)
+    total.lost_sessions += outcome.lost_sessions
+    total.converge_s_max = max(total.converge_s_max, outcome.converge_s)
+    told = evolve(outcome, converge_s=round(outcome.converge_s, 2))
+    seconds = time.monotonic() - began
+    print(f"{name}: {told}, {violations} violations, left: {leaks}, {seconds:.1f} s in all", flush=True)
+    return fit and not leaks
+
+
+def soak(minutes: float, seed: int) -> Total:
+    """@return: what to print last."""
+    rng, total, until = random.Random(seed), Total(), time.monotonic() + minutes * 60
+    cards: list[tuple[str, Fault]] = []
+    known: dict[str, Fault] = {}
+    for round_ in count(1):
+        with fault_farm() as farm:
+            known = known or all_crashes(farm)
+            while time.monotonic() < until:
+                cards = cards or deck(known, rng)
+                if not suffer(farm, *cards.pop(0), total):
+                    print(f"farm {round_} is given up", flush=True)
+                    break
+            total.leaks += len(farm.tracebacks())
+        if time.monotonic() >= until:
+            return total
+    raise AssertionError("count ends never")
+
+
+def main() -> int:
+    seed = int(os.environ.get("SOAK_SEED") or random.SystemRandom().randrange(1 << 32))
+    minutes = float(os.environ.get("SOAK_MINUTES") or 5)
+    print(f"SOAK_SEED={seed} SOAK_MINUTES={minutes:g}", flush=True)
+    if fake_time_library() is None:
+        print("The Debian package faketime is not installed: no clocks are set", flush=True)
+    total = soak(minutes, seed)
+    print(f"{total.failed} faults were not survived" if total.failed else "all faults were survived", flush=True)
+    print(total.line(), flush=True)
+    return 0 if total.good else 1
+
+
+if __name__ == "__main__":
+    sys.exit(main())
