@@ -26,6 +26,8 @@ from tests.soak.pgproxy import Side
 from tests.soak.scenarios import SCENARIOS
 
 Fault = Callable[[FaultFarm], Outcome]
+LINES = 30
+"""Of a node's log, when a fault was not survived."""
 CRASHES = 2
 """Crashes at a boundary for each scenario, in the order of faults."""
 
@@ -92,7 +94,9 @@ def suffer(farm: FaultFarm, name: str, fault: Fault, total: Total) -> bool:
     try:
         outcome = fault(farm)
     except Exception:  # noqa: BLE001  whatever it is, the others are still to be tried
-        traceback.print_exc(limit=-4)
+        traceback.print_exc(limit=-4, file=sys.stdout)
+        for node in farm.nodes:
+            print(f"the end of {node.name}'s log:", *node.log.splitlines()[-LINES:], sep="\n    ")
         total.failed += 1
         fit = False
     leaks = farm.rest()

@@ -205,8 +205,13 @@ def restarted_database(mode: str) -> Scenario:
         before = farm.guests(first)
         farm.connect(one, first)
         epochs = [farm.host(node)["epoch"] for node in farm.nodes]
+        began = time.monotonic()
         farm.server.stop(mode)
         farm.server.start()
+        if time.monotonic() - began > WITHIN:
+            # Too slow a machine for this: the fences may fall.
+            farm.lost_clients()
+            return Outcome(farm.converge("the nodes have the database back", BOUND + LEASE))
         farm.order_on(two, second)
         seconds = farm.converge("all goes on", also=lambda: farm.runs_on(second) is two)
         assert [farm.host(node)["epoch"] for node in farm.nodes] == epochs
