@@ -52,9 +52,9 @@ class Total:
         return json.dumps({name: round(getattr(self, name), 2) for name in names})
 
 
-def at_boundary(operation: Operation, number: int, side: Side) -> Fault:
+def at_boundary(operation: Operation, number: int, side: Side, back: bool) -> Fault:
     def fault(farm: FaultFarm) -> Outcome:
-        return crash(farm, operation, number, side) or Outcome(0.0)
+        return crash(farm, operation, number, side, back) or Outcome(0.0)
 
     return fault
 
@@ -67,7 +67,11 @@ def all_crashes(farm: FaultFarm) -> dict[str, Fault]:
         print(f"{name}: {number} statements", flush=True)
         for k in range(1, number + 1):
             for side in Side:
-                found[f"{name}, SIGKILL {side.value} statement {k}"] = at_boundary(operation, k, side)
+                what = f"{name}, SIGKILL {side.value} statement {k}"
+                found[what] = at_boundary(operation, k, side, True)
+                if operation.node == 0:
+                    # The other one is there, and takes over.
+                    found[f"{what}, for good"] = at_boundary(operation, k, side, False)
     return found
 
 

@@ -98,9 +98,10 @@ OPERATIONS: Mapping[str, Operation] = {
 }
 
 
-def crash(farm: FaultFarm, operation: Operation, number: int, side: Side) -> Outcome | None:
-    """SIGKILL for the node at one boundary; it is started again at once.
+def crash(farm: FaultFarm, operation: Operation, number: int, side: Side, back: bool = True) -> Outcome | None:
+    """SIGKILL for the node at one boundary.
 
+    @param back: it is started again at once; else the other node has to see to it all.
     @return: L{None}: the operation has no boundary of that number.
     """
     node = farm.nodes[operation.node]
@@ -126,7 +127,8 @@ def crash(farm: FaultFarm, operation: Operation, number: int, side: Side) -> Out
         farm.lost_clients()
         farm.rows("UPDATE host_runtimes SET blocked = false")
     began = time.monotonic()
-    node.start()
+    if back:
+        node.start()
     farm.converge(f"after a crash {side.value} statement {number}", operation.seconds)
     return Outcome(time.monotonic() - began)
 
