@@ -57,7 +57,7 @@ class FaultNode(OtherNode):
 
     def __init__(self, farm: Farm, name: str, sockets: Path) -> None:
         self.proxy = PgProxy(sockets / name, farm.installation.postgres.socket_folder)
-        super().__init__(farm, name, {"database.host": str(self.proxy.folder), "database.port": 5432})
+        super().__init__(farm, name, overrides={"database.host": str(self.proxy.folder), "database.port": 5432})
         self.name = name
         self.should_run = False
         self.proxy.start()
