@@ -19,6 +19,8 @@ EPOCH = 1_767_571_200
 """Midnight of the simulated day, seconds since 1970: a Monday."""
 TURN = "qvd_sim_turn"
 MIB = 1 << 20
+IMAGE = "desktop"
+"""The disk image of all VMs."""
 
 # Names without a schema are looked up in "public" before PostgreSQL's own, so these take the place of its clock in all
 # statements, defaults and triggers. A sequence is read without a snapshot: all see the new time at once.
@@ -98,7 +100,7 @@ class SimulationDatabase:
         osf = self._insert(
             "osfs (tenant_id, name, memory) VALUES (%s, 'desktop', %s)", tenant_id, tenant.memory_mib * MIB
         )
-        di = self._insert("dis (tenant_id, osf_id, path, version) VALUES (%s, %s, 'desktop', '1')", tenant_id, osf)
+        di = self._insert("dis (tenant_id, osf_id, path, version) VALUES (%s, %s, %s, '1')", tenant_id, osf, IMAGE)
         self.ask("INSERT INTO di_tags (osf_id, tag, di_id) VALUES (%s, 'default', %s)", (osf, di))
         self.ask(
             "WITH made AS (INSERT INTO users (tenant_id, login)"

@@ -3,7 +3,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Collection, Mapping
 from random import Random
 from typing import Any
 
@@ -19,7 +19,7 @@ from qvd.model.records import Capacity
 from qvd.model.settings_node import parse_node
 from qvd.protocols.adapters.heads import HeadServer
 from qvd.sim.clock import NodeReactor
-from qvd.sim.database import TURN
+from qvd.sim.database import IMAGE, TURN
 from qvd.sim.driver import SimulatedDeadline, SimulatedDriver, SimulatedMachine
 from qvd.sim.guests import Dialer, Network
 from qvd.sim.pump import Assembly, Turns, pool_maker
@@ -30,6 +30,11 @@ CORES_OF_A_GUEST = 0.05
 """Processors that a guest keeps busy."""
 _KILLED: list[Composition] = []
 """A process that was killed runs no C{finally}: what is collected would, so nothing of it may be."""
+
+
+async def list_images() -> Collection[str]:
+    """What is in the storage that all nodes share."""
+    return (IMAGE,)
 
 
 @frozen
@@ -105,6 +110,7 @@ class SimulatedNode:
             road=SimulatedRoad(reactor, around.network, around.clock, self._keep),
             make_pool=Pool if around.turns is None else pool_maker(around.turns),
             meter=self._meters[-1],
+            images=list_images,
         )
         settings = parse_node({**around.settings, "nodename": self.name}, f"simulated node {self.name}")
         self.composition = composition = Composition(settings, machine)
