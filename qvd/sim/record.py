@@ -11,13 +11,13 @@ from typing import Any
 
 from attrs import frozen
 
+from qvd.sim import queues
 from qvd.sim.observer import Observer
 from qvd.sim.scenario import Pace, Scenario, clock_text
 from qvd.sim.users import Visit
 
 PHASES = (
-    ("position", "queued"),
-    ("queue", "queued"),
+    ("queue of", "queued"),
     ("contending", "take-over"),
     ("acquired", "placement"),
     ("Assigning", "placement"),
@@ -31,7 +31,6 @@ PHASES = (
     ("Connection established", "switch"),
 )
 """Phases of a connection by what its client is told: the first word that is in the text counts."""
-POSITION = re.compile(r"position (\d+) in the queue")
 NUMBER = re.compile(r"\d+")
 MOST_REASONS = 10
 LONGEST_REASON = 160
@@ -123,7 +122,6 @@ class Record:
         happy = {visit.person.user_id for visit in served}
         tried = {visit.person.user_id for visit in self.visits}
         queries = [value for sample in self.samples for value in sample.queries.values()]
-        queued, told = self._queues()
         return {
             "scenario": scenario.title,
             "clock": scenario.pace.value,
@@ -141,7 +139,7 @@ class Record:
             "phases_s": self._phases(served),
             "refused": self._refused(),
             "cut_off": sum(visit.cut_off for visit in served),
-            "queued": {"clients": queued, "told_their_position": told, "most_waiting": self._most_waiting()},
+            "queued": {**queues.account(self.visits), "most_waiting": self._most_waiting()},
             "vms_per_node": {
                 "least_peak": min(self.most.values(), default=0),
                 "peak": max(self.most.values(), default=0),
@@ -179,15 +177,6 @@ class Record:
             if visit.desktop_at is None
         )
         return dict(reasons.most_common(MOST_REASONS))
-
-    def _queues(self) -> tuple[int, int]:
-        """Clients that were told of a queue, and those that were told their position in it."""
-        queued = told = 0
-        for visit in self.visits:
-            texts = [text for _, text in visit.news if phase_of(text) == "queued"]
-            queued += bool(texts)
-            told += any(POSITION.search(text) for text in texts)
-        return queued, told
 
     def _most_waiting(self) -> dict[str, int]:
         most: dict[str, int] = {}

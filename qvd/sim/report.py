@@ -31,7 +31,8 @@ def _lines(document: Mapping[str, Any], accounts: list[str]) -> Iterator[str]:
     for reason, number in document["refused"].items():
         yield f"  {number:>6}  {reason}"
     queued = document["queued"]
-    yield f"Queued:             {queued['clients']} clients, {queued['told_their_position']} told their position"
+    yield f"Queued:             {queued['clients']} clients, {queued['told_their_position']} told their position,"
+    yield f"                    {queued['overtaken']} overtaken by a later one of their tenant at their node"
     for phase, number in queued["most_waiting"].items():
         yield f"  at most {number:>5} {phase}"
     per_node = document["vms_per_node"]

@@ -36,7 +36,7 @@ def record() -> Record:
     made.began([1, 2])
     news = [(28800.0, "Session acquired for VM_ID: 1"), (28801.0, "Booting"), (28811.0, "Starting X session at VM 1")]
     made.visits.append(Visit(person(1), "n1", 28800.0, news=news, desktop_at=28812.0))
-    queue = [(28800.0, "Waiting: position 3 in the queue of node n2"), (28830.0, "Booting")]
+    queue = [(28800.0, "Position 3 in the queue of node n2, waiting to be prepared"), (28830.0, "Booting")]
     made.visits.append(Visit(person(2), "n1", 28800.0, news=queue, desktop_at=28840.0, cut_off=True))
     for at in (28805.0, 28825.0):
         made.visits.append(Visit(person(3), "n2", at, failed_at=at + 1, status=503, reason=f"No room on n{at:.0f}"))
@@ -55,7 +55,7 @@ def test_percentiles() -> None:
 @pytest.mark.parametrize(
     ("told", "phase"),
     [
-        ("position 3 in the queue of node n2", "queued"),
+        ("Position 3 in the queue of node n2, waiting to boot", "queued"),
         ("Waiting for the desktop's agent", "boot"),
         ("Starting X session at VM 9", "X session"),
         ("Connecting X session for VM_ID: 9", "X session"),
@@ -76,7 +76,12 @@ def test_the_document() -> None:
     assert document["phases_s"]["boot"] == {"count": 2, "p50": 10.0, "p95": 10.0, "p99": 10.0, "max": 10.0}
     assert document["phases_s"]["queued"]["max"] == 30.0
     assert document["refused"] == {"503 No room on nN": 2}
-    assert document["queued"] == {"clients": 1, "told_their_position": 1, "most_waiting": {"booting": 2}}
+    assert document["queued"] == {
+        "clients": 1,
+        "told_their_position": 1,
+        "overtaken": 0,
+        "most_waiting": {"booting": 2},
+    }
     assert document["queries_per_s_per_node"] == {"mean": 2.5, "peak": 4.0}
     assert is_good(document)
 
