@@ -12,9 +12,9 @@ from types import FrameType
 from bench.children import BenchError
 from bench.report import emit_error
 
-MODULES = ("bench.relay", "bench.l7r", "bench.placement")
+MODULES = ("bench.relay", "bench.l7r", "bench.placement", "bench.fleet")
 """Each has C{FIGURES}: a name, and a function that measures and emits."""
-DEADLINE = 120
+DEADLINE = 300
 """Seconds for one function."""
 FAILURES = (AssertionError, BenchError, OSError, RuntimeError, subprocess.SubprocessError, ValueError)
 
