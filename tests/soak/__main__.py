@@ -1,8 +1,9 @@
 """
 C{make soak}: faults in random order on a farm of two real nodes, for C{SOAK_MINUTES}; the last line is JSON.
 
-C{SOAK_SEED} repeats an order. After each fault an observer outside the nodes is asked for violations of "no VM runs
-twice", and the farm for what was left behind.
+C{SOAK_SEED} repeats an order. With names of scenarios on its command line, C{python -m tests.soak} tries these, once.
+C{SOAK_TIMES=default} is with the times of real nodes. After each fault an observer outside the nodes is asked for
+violations of "no VM runs twice", and the farm for what was left behind.
 """
 
 from __future__ import annotations
@@ -134,17 +135,30 @@ def soak(minutes: float, seed: int) -> Total:
     raise AssertionError("count ends never")
 
 
-def main() -> int:
+def these(names: list[str]) -> Total:
+    """Some scenarios, on a farm for each. @return: what to print last."""
+    total = Total()
+    for name in names:
+        with fault_farm() as farm:
+            suffer(farm, name, SCENARIOS[name], total)
+            total.leaks += len(farm.tracebacks())
+    return total
+
+
+def main(names: list[str]) -> int:
+    if unknown := [name for name in names if name not in SCENARIOS]:
+        print(f"unknown: {', '.join(unknown)}; there are: {', '.join(SCENARIOS)}", file=sys.stderr)
+        return 2
     seed = int(os.environ.get("SOAK_SEED") or random.SystemRandom().randrange(1 << 32))
     minutes = float(os.environ.get("SOAK_MINUTES") or 5)
     print(f"SOAK_SEED={seed} SOAK_MINUTES={minutes:g}", flush=True)
     if fake_time_library() is None:
         print("The Debian package faketime is not installed: no clocks are set", flush=True)
-    total = soak(minutes, seed)
+    total = these(names) if names else soak(minutes, seed)
     print(f"{total.failed} faults were not survived" if total.failed else "all faults were survived", flush=True)
     print(total.line(), flush=True)
     return 0 if total.good else 1
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    sys.exit(main(sys.argv[1:]))
