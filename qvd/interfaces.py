@@ -468,6 +468,9 @@ class ISessionKiller(Interface):
     def serves(session_id: SessionId) -> bool:
         """It goes on here."""
 
+    def confirmed() -> Collection[SessionId]:
+        """Those that go on here, and of which the database has said that it knows them."""
+
     def close(session_id: SessionId, reason: str) -> None:
         """End one, telling its client the reason where the protocol still allows. Of one that is not served (any
         more), only the row is closed."""

@@ -2,6 +2,9 @@
 """
 Ends the sessions of this node that a newer client has taken over, or whose VM is lost with its node, as soon as the
 bell rings, and the rows of those that nobody serves: their claim was committed after its answer had been given up.
+
+A session whose row is gone ends too, since nobody would see it or could end it any more, and a VM in use would count as
+idle: the database has failed over to a server that does not know its last seconds.
 """
 
 from __future__ import annotations
@@ -15,6 +18,7 @@ from qvd.interfaces import IBells, ISessionKiller, ISessions
 from qvd.model.ids import HostId
 from qvd.protocols.channels import session_on_host
 
+FORGOTTEN = "The database has lost the record of this session; connect again"
 GIVEN_UP = "The client had gone before the session began"
 
 
@@ -48,7 +52,12 @@ class SessionWatch:
         await self._looks.stop()
 
     async def _look(self) -> None:
-        for session_id, over in (await self._sessions.unended(self._host_id)).items():
+        confirmed = self._killer.confirmed()
+        unended = await self._sessions.unended(self._host_id)
+        for session_id in confirmed:
+            if session_id not in unended and self._killer.serves(session_id):
+                self._killer.close(session_id, FORGOTTEN)
+        for session_id, over in unended.items():
             if over is not None:
                 self._killer.close(session_id, over)
             elif not self._killer.serves(session_id):

@@ -157,6 +157,7 @@ class Attempt:
         except BaseException:
             leg.abort()
             raise
+        self._connector.ledger.confirm(self._spec.session_id)
         self._progress("Connection established")
         self._wire.send(l7r.switch(slave_key))
         self._switched = True

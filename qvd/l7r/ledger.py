@@ -8,7 +8,7 @@ ended by the next epoch of the node.
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Collection
 
 from twisted.internet.defer import CancelledError, Deferred
 from twisted.internet.interfaces import IReactorTime
@@ -35,14 +35,23 @@ class Ledger:
         self._clock = clock
         self._sessions = sessions
         self._closers: dict[SessionId, Callable[[str], None]] = {}
+        self._confirmed: set[SessionId] = set()
         self._ending: dict[SessionId, Deferred[None]] = {}
 
     def open(self, session_id: SessionId, closer: Callable[[str], None]) -> None:
         """A session begins; C{closer(reason)} ends it from outside."""
         self._closers[session_id] = closer
 
+    def confirm(self, session_id: SessionId) -> None:
+        """Its row says that its client is connected."""
+        if session_id in self._closers:
+            self._confirmed.add(session_id)
+
     def serves(self, session_id: SessionId) -> bool:
         return session_id in self._closers
+
+    def confirmed(self) -> Collection[SessionId]:
+        return frozenset(self._confirmed)
 
     def close(self, session_id: SessionId, reason: str) -> None:
         closer = self._closers.get(session_id)
@@ -60,6 +69,7 @@ class Ledger:
     def end(self, session_id: SessionId, reason: str) -> None:
         """A session is over: have its row say so, whatever it takes."""
         self._closers.pop(session_id, None)
+        self._confirmed.discard(session_id)
         if session_id not in self._ending:
             writing = self._ending[session_id] = Deferred.fromCoroutine(self._write(session_id, reason))
             writing.addErrback(self._unwritten, session_id)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 
 from zope.interface import implementer
 
@@ -78,13 +78,18 @@ class FakeKiller:
     """L{ISessionKiller} that writes down whom it closed.
 
     @ivar unknown: sessions that go on nowhere.
+    @ivar known: those that the database has confirmed.
     @ivar closed_all: the reasons for which all were closed.
     """
 
     def __init__(self) -> None:
         self.closed: list[tuple[SessionId, str]] = []
         self.unknown: set[SessionId] = set()
+        self.known: set[SessionId] = set()
         self.closed_all: list[str] = []
+
+    def confirmed(self) -> Collection[SessionId]:
+        return self.known
 
     def serves(self, session_id: SessionId) -> bool:
         return session_id not in self.unknown

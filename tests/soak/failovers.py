@@ -7,7 +7,7 @@ import time
 from pathlib import Path
 
 from tests.integration.farm import eventually
-from tests.soak.faultfarm import BOUND, LEASE, FaultFarm
+from tests.soak.faultfarm import BOUND, LEASE, FaultFarm, is_closed
 from tests.soak.outcome import Outcome
 
 
@@ -95,5 +95,21 @@ def forgotten_registration(farm: FaultFarm) -> Outcome:
     farm.server.start()
     # What the client has is a VM that its node has no right to.
     seconds = farm.converge("nothing runs that nobody knows of", BOUND + LEASE, lambda: not farm.watch.live())
+    client.close()
+    return Outcome(seconds)
+
+
+def forgotten_session(farm: FaultFarm) -> Outcome:
+    """A fail-over forgets a session on a VM that it knows: the client is told to connect again, the VM goes on."""
+    one = farm.nodes[0]
+    vm_id = farm.vms[0]
+    farm.run_vm(one, vm_id)
+    copy = take_copy(farm, "before-session")
+    client = one.client()
+    assert client.connect(vm_id).head.status == 101
+    go_back(farm, copy)
+    farm.server.start()
+    seconds = farm.converge("the session ends", BOUND + LEASE, lambda: is_closed(client))
+    assert farm.runs_on(vm_id) is one
     client.close()
     return Outcome(seconds)

@@ -8,7 +8,13 @@ from collections.abc import Callable, Mapping
 
 from tests.integration.farm import eventually
 from tests.soak.clocks import clock_of_a_node, clock_of_the_database, fake_time_library
-from tests.soak.failovers import forgotten_move, forgotten_node, forgotten_registration, forgotten_start
+from tests.soak.failovers import (
+    forgotten_move,
+    forgotten_node,
+    forgotten_registration,
+    forgotten_session,
+    forgotten_start,
+)
 from tests.soak.faultfarm import BOUND, LEASE, MACHINE, MARGIN, FaultFarm, FaultNode
 from tests.soak.outcome import Outcome, Scenario, taken_over
 from tests.soak.pgproxy import Bells
@@ -271,6 +277,7 @@ SCENARIOS: Mapping[str, Scenario] = {
     "fail-over, node forgotten": forgotten_node,
     "fail-over, move forgotten": forgotten_move,
     "fail-over, epoch forgotten": forgotten_registration,
+    "fail-over, session forgotten": forgotten_session,
     "bells dropped": bells(Bells.DROP),
     "bells doubled": bells(Bells.DOUBLE),
     "clock, node": clock_of_a_node,

@@ -5,7 +5,7 @@ from __future__ import annotations
 from twisted.internet.task import Clock
 
 from qvd.db.sessions import TAKEN
-from qvd.hkd.sessionwatch import GIVEN_UP, SessionWatch
+from qvd.hkd.sessionwatch import FORGOTTEN, GIVEN_UP, SessionWatch
 from qvd.model.errors import DatabaseUnavailable
 from qvd.model.ids import Epoch, HostId, SessionId, TenantId, UserId, VMId
 from qvd.model.records import Lease, SessionSpec
@@ -71,6 +71,20 @@ class SessionWatchTests(Case):
         self.killer.unknown.add(SessionId("given up"))
         self.watch.start()
         assert self.killer.closed == [(SessionId("given up"), GIVEN_UP)]
+
+    def test_one_that_the_database_has_forgotten_is_closed(self) -> None:
+        self.claim("mine")
+        self.killer.known = {SessionId("mine"), SessionId("forgotten")}
+        self.watch.start()
+        assert self.killer.closed == [(SessionId("forgotten"), FORGOTTEN)]
+
+    def test_one_that_ends_while_the_database_is_asked_is_not_closed_again(self) -> None:
+        self.killer.known = {SessionId("ending")}
+        held = self.sessions.conduct.hold("unended")
+        self.watch.start()
+        self.killer.unknown = {SessionId("ending")}
+        held.go_on()
+        assert self.killer.closed == []
 
     def test_one_that_goes_on_is_left_alone(self) -> None:
         self.claim("mine")

@@ -64,6 +64,7 @@ class GoodSessionTests(ConnectCase):
         wanted = ["claim", "x_start", "x_state", "dial", "connected", "relay"]
         assert self.conduct.names(*wanted) == wanted
         assert self.conduct.of("dial") == [(guest_of(9),)]
+        assert len(self.broker.ledger.confirmed()) == 1
         self.client.leave()
         self.assert_clean()
 

@@ -39,6 +39,14 @@ class LedgerTests(Case):
         assert self.closed == []
         assert self.sessions.ended == {"three": "taken", ONE: "over"}
 
+    def test_what_is_confirmed_goes_on(self) -> None:
+        assert self.ledger.confirmed() == set()
+        self.ledger.confirm(ONE)
+        assert self.ledger.confirmed() == {ONE}
+        self.ledger.end(ONE, "over")
+        self.ledger.confirm(ONE)
+        assert self.ledger.confirmed() == set()
+
     def test_all_are_closed_when_the_node_stops(self) -> None:
         self.ledger.close_all("stop")
         assert sorted(self.closed) == [("one", "stop"), ("two", "stop")]
