@@ -186,9 +186,16 @@ class Node(Service):
                 tenure = await self._give_way(tenure, successor)
             else:
                 if successor is not None:
-                    successor.send(Refused(reason))
-                    successor.close()
+                    self._keep(successor, reason)
                 tenure = await self._start_anew(tenure, reason)
+
+    def _keep(self, successor: ControlLine, reason: str) -> None:
+        """The lease was lost before it was let go of."""
+        if self._letting is not None:
+            # It would leave the VMs as they are, while they are being ended.
+            self._letting.cancel()
+        successor.send(Refused(reason))
+        successor.close()
 
     async def _first(self) -> Tenure:
         """Begin, as the successor of another process where there is one, and serve clients."""

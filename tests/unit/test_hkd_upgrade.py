@@ -366,6 +366,21 @@ class OldTests(UpgradeCase):
         assert held_again and isinstance(line.sent[0], Refused)
         assert line.is_gone
 
+    def test_a_loss_of_the_lease_meanwhile_still_ends_the_vms(self) -> None:
+        self.conduct.hold("start")
+        self.world.rows.order(2, Desired.RUNNING)
+        self.clock.advance(5)
+        self.ask()
+        kills = [self.conduct.hold("kill"), self.conduct.hold("kill")]
+        self.world.hosts.be_lost()
+        self.clock.pump([0.5] * 12)
+        assert [kill.reached for kill in kills] == [True, True]
+        assert [kill.cancelled for kill in kills] == [False, False], "nobody else ends them"
+        assert self.conduct.count("register") == 1, "not before they are gone"
+        for kill in kills:
+            kill.go_on()
+        assert self.conduct.count("register") == 2
+
     def test_the_fence_ends_the_sessions_where_neither_gets_on(self) -> None:
         self.conduct.always_fail("check", AWAY)
         line = self.ask()
