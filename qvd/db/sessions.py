@@ -116,10 +116,17 @@ STALE = """
 
 async def end_stale_sessions(tx: ITransaction, lease: Lease, reason: str, living: Collection[str]) -> int:
     """End the open sessions of a node that none of its C{living} processes serves; return how many."""
+    parameters = {"host": lease.host_id, "epoch": lease.epoch, "reason": reason, "living": list(living)}
+    # The VMs first, in the order of all transactions.
+    await tx.fetch(
+        f"SELECT FROM vm_runtimes WHERE session_id IN (SELECT id FROM sessions WHERE {STALE})"
+        " ORDER BY vm_id FOR UPDATE",
+        parameters,
+    )
     ended = await tx.fetch(
         "UPDATE sessions SET state = 'disconnected', ended_at = now(), end_reason = %(reason)s"
         f" WHERE {STALE} RETURNING id::text",
-        {"host": lease.host_id, "epoch": lease.epoch, "reason": reason, "living": list(living)},
+        parameters,
     )
     if ended:
         await tx.execute(

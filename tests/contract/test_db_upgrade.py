@@ -5,12 +5,15 @@ from __future__ import annotations
 from collections.abc import AsyncIterator
 from uuid import uuid4
 
+import psycopg2
 import pytest_twisted
+from twisted.internet.defer import Deferred
 
 from qvd.db.sessions import Sessions
 from qvd.model.ids import SessionId
 from qvd.model.records import HostState, Lease
 from tests.contract.stores import World
+from tests.contract.test_db_cluster import waiting_for_locks
 
 REASON = "The node was restarted"
 
@@ -117,3 +120,19 @@ async def test_a_node_that_is_taken_over_is_never_only_starting(world: World) ->
     second = await world.hosts.register("node1", "127.0.0.1", 30.0, state=HostState.RUNNING)
     assert second.epoch == first.epoch + 1
     assert world.ask("SELECT state FROM host_runtimes") == [{"state": "running"}]
+
+
+@pytest_twisted.ensureDeferred
+async def test_the_vm_is_locked_before_its_session(world: World, database: str) -> None:
+    """As by whoever declares the node lost at that moment: else each would wait for the other."""
+    await Process(world).session(await world.running_host())
+    lease = await world.running_host()
+    holder = psycopg2.connect(database)
+    with holder.cursor() as cursor:
+        cursor.execute("SELECT FROM vm_runtimes FOR UPDATE")
+        ending = Deferred.fromCoroutine(world.hosts.end_stale_sessions(lease, REASON, []))
+        await waiting_for_locks(world, 1)
+        cursor.execute("SELECT FROM sessions FOR UPDATE NOWAIT")
+    holder.rollback()
+    holder.close()
+    assert await ending == 1
