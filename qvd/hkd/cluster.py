@@ -9,13 +9,15 @@ C{docs/decisions/0007-lost-nodes.md} for when a node is not entitled to judge ot
 from __future__ import annotations
 
 from attrs import frozen
+from twisted.internet.defer import CancelledError
 from twisted.internet.interfaces import IReactorTime
 from twisted.logger import Logger
 
 from qvd.hkd.periodic import Periodic
 from qvd.interfaces import IHosts, IVMs
-from qvd.model.errors import QVDError
+from qvd.model.errors import DatabaseUnavailable, QVDError
 from qvd.model.host import Steadiness, watch
+from qvd.model.ids import VMId
 from qvd.model.records import Lease
 
 AGAIN = "the node that was to start it is lost or being drained"
@@ -85,5 +87,16 @@ class Cluster:
 
     async def _place_again(self) -> None:
         for vm_id in await self._vms.unplaced():
+            await self._try(vm_id)
+
+    async def _try(self, vm_id: VMId) -> None:
+        """One that cannot be placed must hold up neither those behind it nor the loss of a node, again and again."""
+        try:
             if await self._vms.place_again(vm_id, AGAIN):
                 self.log.info("VM {vm_id}: its order has another node", vm_id=vm_id)
+        except (DatabaseUnavailable, CancelledError):
+            raise
+        except QVDError as error:
+            self.log.warn("VM {vm_id}: its order is not placed again: {reason}", vm_id=vm_id, reason=error.text)
+        except Exception:  # noqa: BLE001 - whatever it is, the next look tries again
+            self.log.failure("VM {vm_id}: its order is not placed again", vm_id=vm_id)

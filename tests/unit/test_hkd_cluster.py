@@ -5,7 +5,7 @@ from __future__ import annotations
 from twisted.internet.task import Clock
 
 from qvd.hkd.cluster import AGAIN, Cluster, ClusterTimes
-from qvd.model.errors import DatabaseUnavailable
+from qvd.model.errors import DatabaseUnavailable, NotFound
 from qvd.model.ids import Epoch, VMId
 from qvd.model.records import Desired, Lease, LostNode
 from qvd.model.vm import VMState
@@ -150,6 +150,19 @@ class OrderTests(ClusterCase):
         vm = self.rows[1]
         assert (vm.host_id, vm.desired, vm.generation) == (None, Desired.STOPPED, vm.acked)
         assert vm.last_error == "No node can take this virtual machine"
+
+    def test_one_that_fails_holds_up_neither_the_others_nor_the_look_at_nodes(self) -> None:
+        for error, logged in ((NotFound("The requested virtual machine does not exist"), 0), (ValueError("a row"), 1)):
+            self.setUp()
+            for vm_id in (1, 2):
+                self.rows.order(vm_id, Desired.RUNNING)
+                self.rows.lose_node(vm_id)
+            self.conduct.fail("place_again", error)
+            self.cluster.start()
+            assert self.logged(ValueError) == logged
+            assert (self.rows[1].host_id, self.rows[2].host_id) == (None, HOST)
+            assert self.conduct.count("read_clock") == 1, "nodes are looked at all the same"
+            self.result(self.cluster.stop())
 
     def test_others_are_left_alone(self) -> None:
         self.rows.order(2, Desired.RUNNING)
