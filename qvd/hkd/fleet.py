@@ -28,7 +28,7 @@ from qvd.model.ids import VMId
 from qvd.model.records import VM, Desired, Domain, Lease
 from qvd.model.recovery import INTERRUPTED, Plan, judge
 from qvd.model.secret import Secret
-from qvd.model.vm import QUEUES, Event, Step, VMState, Work
+from qvd.model.vm import OWNED, QUEUES, Event, Step, VMState, Work
 from qvd.protocols.channels import vm_on_host
 
 CLAIMS = 20
@@ -38,6 +38,9 @@ AT_ONCE = 16
 database's pool for so long that they fail."""
 QUIET_LOOK = 0.05
 """Seconds between two looks whether a boot is over."""
+ACCOUNTABLE = OWNED - {Step.RELEASE}
+"""Steps in which a row that does not grant the VM ends it. Before its release it has ended, the release asks the row
+itself, and cut short it would be done by halves."""
 
 
 class Fleet:
@@ -197,7 +200,7 @@ class Fleet:
         held = [runner.held for runner in self._runners.values()]
         for vm_id in await self._ports.ownership.account(self._lease, held):
             runner = self._runners.get(vm_id)
-            if runner is not None:
+            if runner is not None and runner.position.step in ACCOUNTABLE:
                 self.log.warn("VM {vm_id}: its row does not say that it runs here like this", vm_id=vm_id)
                 runner.tell(Event.LOST, "not granted by the database")
 

@@ -7,6 +7,7 @@ from typing import Any
 from attrs import evolve
 from twisted.internet.defer import Deferred
 from twisted.internet.task import Clock
+from twisted.logger import capturedLogs
 
 from qvd.hkd.deadlines import Deadlines
 from qvd.hkd.fleet import AT_ONCE, CLAIMS, Fleet
@@ -153,6 +154,28 @@ class ForgottenTests(FleetCase):
         assert self.rows[1].state is VMState.RUNNING
         assert self.conduct.count("kill") == 0
         assert list(self.fleet.running) == [VMId(1)]
+
+    def test_a_release_that_is_under_way_is_let_be(self) -> None:
+        """Daemon and database were restarted together, while the VM waited in the queue."""
+        self.rows.write(1, state=VMState.STARTING, phase="queued", host_id=HOST, epoch=OLD, desired=Desired.RUNNING)
+        self.ownership.familiar = False
+        held = self.conduct.hold("release")
+        self.start()
+        assert held.reached and not held.cancelled
+        held.go_on()
+        self.clock.advance(0)
+        assert self.rows[1].state is VMState.RUNNING, "it is taken up once more"
+        assert self.rows[1].last_error is None
+
+    def test_it_is_said_once_of_one_that_does_not_end(self) -> None:
+        self.start()
+        self.order(1, Desired.RUNNING)
+        self.rows.write(1, state=VMState.STOPPED, host_id=None, epoch=None)
+        self.conduct.hold("kill")
+        with capturedLogs() as logged:
+            self.clock.advance(LOOK)
+            self.clock.advance(LOOK)
+        assert len([event for event in logged if "its row does not say" in (event["log_format"] or "")]) == 1
 
 
 class OrderTests(FleetCase):
