@@ -34,6 +34,8 @@ from qvd.sim.listening import NothingOutlives, listening_driver
 
 SIGNALS = {"sandbox": Path(sandbox_signals.__file__).resolve()}
 """By driver whose VMs outlive this process: the file that tells the watchdog how they are ended."""
+IN_PROCESS = frozenset({"simulated"})
+"""Drivers whose VMs live in this process. Each driver is in one of the two: a VM without a watchdog may run twice."""
 FAILED = 1
 """Exit status of a node that could not go on."""
 
@@ -62,7 +64,7 @@ def make_driver(settings: Settings) -> IDriver:
 
 def make_deadline(settings: Settings, driver: IDriver) -> IDeadline:
     """Who ends the VMs when this process cannot."""
-    if driver.name not in SIGNALS:
+    if driver.name in IN_PROCESS:
         return NothingOutlives()
     return Watchdog(reactor, configured.run_folder(settings), SIGNALS[driver.name], wait=settings.flag("hkd.stop.vms"))
 
@@ -81,7 +83,7 @@ def make_machine(settings: Settings) -> Machine:
         ready=lambda: notify(os.environ, f"READY=1\nMAINPID={os.getpid()}"),
         failed=end_in_failure,
         # VMs that live in this process cannot be handed over.
-        run=configured.run_folder(settings) if driver.name in SIGNALS else None,
+        run=None if driver.name in IN_PROCESS else configured.run_folder(settings),
         finished=lambda: reactor.callWhenRunning(reactor.stop),
     )
 

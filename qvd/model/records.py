@@ -38,14 +38,6 @@ class Drain(Enum):
     STOP = "stop"
 
 
-class SessionState(Enum):
-    """Columns C{sessions.state} and C{vm_runtimes.user_state}."""
-
-    CONNECTING = "connecting"
-    CONNECTED = "connected"
-    DISCONNECTED = "disconnected"
-
-
 @frozen
 class User:
     """An account, as an authenticator sees it.
