@@ -21,7 +21,7 @@ from qvd.l7r.desktop import Desktops, Progress
 from qvd.l7r.ledger import Ledger
 from qvd.l7r.nx import NXRoad
 from qvd.model.account import unix_name
-from qvd.model.errors import QVDError, SessionLost, Unavailable
+from qvd.model.errors import DatabaseUnavailable, QVDError, SessionLost, Unavailable
 from qvd.model.ids import SessionId
 from qvd.model.records import VM, SessionSpec, User
 from qvd.protocols import l7r
@@ -168,6 +168,9 @@ class Attempt:
         connector = self._connector
         try:
             return await connector.sessions.claim(self._spec)
+        except DatabaseUnavailable:
+            # It may have been made all the same.
+            raise
         except Unavailable:
             await connector.status.settled()
             lease = connector.status.lease()

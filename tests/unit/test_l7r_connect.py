@@ -139,6 +139,15 @@ class UpgradeTests(ConnectCase):
         self.client.leave()
         assert len(self.ends()) == 1
 
+    def test_a_claim_whose_answer_is_lost_is_not_made_twice(self) -> None:
+        held = self.conduct.hold("claim", after=True)
+        self.client.send(connect_request())
+        self.broker.status.held = Lease(HOST, Epoch(5))
+        held.fail(AWAY)
+        assert statuses(self.client.read()) == [503]
+        assert self.conduct.count("claim") == 1
+        assert len(self.ends()) == 1
+
     def test_a_claim_under_a_lease_that_is_over_is_refused(self) -> None:
         self.conduct.always_fail("claim", Unavailable("This node has lost its place in the farm", retry_after=5))
         assert statuses(self.connect()) == [503]
