@@ -123,10 +123,17 @@ class Loopback(Network):
             guest.power_off()
             return True
 
-        async def ping(arguments: Mapping[str, str]) -> object:
+        async def agree(arguments: Mapping[str, str]) -> object:
             return True
 
-        calls = {"ping": ping, "x_start": x_start, "x_state": x_state, "x_suspend": x_suspend, "poweroff": poweroff}
+        calls = {
+            "ping": agree,
+            "x_start": x_start,
+            "x_state": x_state,
+            "x_suspend": x_suspend,
+            "expire": agree,
+            "poweroff": poweroff,
+        }
         return {name: method(call) for name, call in calls.items()}
 
 

@@ -99,6 +99,7 @@ class TestSimulatedDriver(DriverContract):
         await until(lambda: b"".join(seen) == greeting(9) + b"and back\n")
         assert await agent.x_state() == "connected"
         assert await agent.x_suspend() == "suspended"
+        await agent.expire({"vm.expiration.soft": "2026-01-01 00:00:00"})
         gone: list[VMId] = []
         driver.watch(gone.append)
         await agent.poweroff()
