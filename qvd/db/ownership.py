@@ -194,7 +194,10 @@ class Ownership:
 
     async def seen(self, lease: Lease, vm_ids: Sequence[VMId]) -> None:
         await self.db.execute(
-            "UPDATE vm_runtimes SET vma_ok_ts = now() WHERE vm_id = ANY(%s) AND host_id = %s AND host_epoch = %s",
+            # In order of id, too: without it the rows are locked as they come.
+            "UPDATE vm_runtimes r SET vma_ok_ts = now() FROM (SELECT vm_id FROM vm_runtimes"
+            "  WHERE vm_id = ANY(%s) AND host_id = %s AND host_epoch = %s ORDER BY vm_id FOR UPDATE"
+            " ) n WHERE r.vm_id = n.vm_id",
             (list(vm_ids), lease.host_id, lease.epoch),
         )
 

@@ -7,6 +7,7 @@ from collections.abc import AsyncIterator
 import psycopg2
 import pytest
 import pytest_twisted
+from twisted.internet.defer import Deferred
 
 from qvd.model.crashloop import Ending, back_off
 from qvd.model.errors import NotFound, OwnershipLost, Unavailable
@@ -15,6 +16,7 @@ from qvd.model.ids import VMId
 from qvd.model.records import Change, Lease
 from qvd.model.vm import Step, VMState
 from tests.contract.stores import SECRET, World
+from tests.contract.test_db_cluster import waiting_for_locks
 
 
 @pytest_twisted.async_yield_fixture
@@ -48,6 +50,24 @@ class TestQueue:
         assert [vm.vm_id for vm in await world.ownership.pending(lease, ())] == vms
         await world.vms.order_stop(vms[2], "alice")
         assert [vm.vm_id for vm in await world.ownership.pending(lease, ())] == [vms[2], *vms[:2]], "stops first"
+
+    @pytest_twisted.ensureDeferred
+    async def test_guests_that_have_answered_are_locked_in_order(self, world: World, database: str) -> None:
+        """As by all that lock several VMs, such as the places in a queue: else each could wait for the other."""
+        lease = await world.running_host()
+        first, second = world.vm_id, world.new_vm("two")
+        for vm_id in (second, first):  # the order in which their rows lie there now
+            await world.claimed(lease, vm_id)
+        holder = psycopg2.connect(database)
+        with holder.cursor() as cursor:
+            cursor.execute("SELECT FROM vm_runtimes WHERE vm_id = %s FOR UPDATE", (first,))
+            writing = Deferred.fromCoroutine(world.ownership.seen(lease, [first, second]))
+            await waiting_for_locks(world, 1)
+            cursor.execute("SELECT FROM vm_runtimes WHERE vm_id = %s FOR UPDATE NOWAIT", (second,))
+        holder.rollback()
+        holder.close()
+        await writing
+        assert None not in (world.row(first)["vma_ok_ts"], world.row(second)["vma_ok_ts"])
 
     @pytest_twisted.ensureDeferred
     async def test_the_places_of_all_are_one_statement(self, world: World) -> None:
