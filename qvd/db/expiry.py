@@ -60,6 +60,11 @@ class Expiry:
     async def stop_due(self, lease: Lease) -> Sequence[VMId]:
         async def work(tx: ITransaction) -> Sequence[VMId]:
             stopped = []
+            # All in order of id, before the second of these begins again at the lowest.
+            await tx.fetch(
+                f"SELECT FROM vm_runtimes r WHERE {OURS} AND ({HARD} OR {SOFT}) ORDER BY r.vm_id FOR UPDATE",
+                {"host": lease.host_id, "epoch": lease.epoch},
+            )
             for due, cause in STOPS:
                 stopped += await stop(tx, lease, due, cause)
             return stopped

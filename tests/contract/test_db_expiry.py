@@ -9,14 +9,16 @@ import psycopg2
 import psycopg2.extensions
 import pytest
 import pytest_twisted
+from twisted.internet.defer import Deferred
 
 from qvd.db.expiry import Expiry
 from qvd.model.expiry import Notice
-from qvd.model.ids import Epoch, HostId
+from qvd.model.ids import Epoch, HostId, VMId
 from qvd.model.records import Change, Guest, Lease
 from qvd.model.vm import VMState
 from qvd.protocols.channels import expiry_on_host
 from tests.contract.stores import SECRET, World
+from tests.contract.test_db_cluster import waiting_for_locks
 
 GUEST = Guest("127.0.0.1", 3030, 4100, SECRET)
 
@@ -32,9 +34,12 @@ class RunningWorld(World):
 
     async def run(self) -> None:
         self.lease = await self.running_host()
-        await self.claimed(self.lease)
+        await self.bring_up(self.vm_id)
+
+    async def bring_up(self, vm_id: VMId) -> None:
+        await self.claimed(self.lease, vm_id)
         running = Change(VMState.RUNNING, "running", "Running", GUEST)
-        await self.ownership.save(self.lease, self.vm_id, VMState.STARTING, running)
+        await self.ownership.save(self.lease, vm_id, VMState.STARTING, running)
 
     def date(self, kind: str, seconds: float | None) -> None:
         self.ask(f"UPDATE vm_runtimes SET vm_expiration_{kind} = now() + %s * interval '1 second'", seconds)
@@ -132,6 +137,23 @@ class TestStops:
         # An order like any other, and no second one.
         assert len(await world.ownership.pending(world.lease, [world.vm_id])) == (1 if cause else 0)
         assert await world.expiry.stop_due(world.lease) == []
+
+    @pytest_twisted.ensureDeferred
+    async def test_all_are_locked_in_order_of_their_numbers(self, world: RunningWorld) -> None:
+        """As by all that lock several VMs, such as a drain: else each could wait for the other."""
+        second = world.new_vm("two")
+        await world.bring_up(second)
+        world.date("soft", -1)
+        world.ask("UPDATE vm_runtimes SET vm_expiration_hard = now() WHERE vm_id = %s", second)
+        holder = psycopg2.connect(world.dsn)
+        with holder.cursor() as cursor:
+            cursor.execute("SELECT FROM vm_runtimes WHERE vm_id = %s FOR UPDATE", (world.vm_id,))
+            stopping = Deferred.fromCoroutine(world.expiry.stop_due(world.lease))
+            await waiting_for_locks(world, 1)
+            cursor.execute("SELECT FROM vm_runtimes WHERE vm_id = %s FOR UPDATE NOWAIT", (second,))
+        holder.rollback()
+        holder.close()
+        assert await stopping == [second, world.vm_id]
 
     @pytest_twisted.ensureDeferred
     async def test_another_epoch_stops_nothing(self, world: RunningWorld) -> None:
