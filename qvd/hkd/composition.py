@@ -57,7 +57,8 @@ from qvd.model.records import Capacity
 from qvd.model.secret import Secret
 from qvd.model.settings import Settings
 from qvd.protocols.adapters.heads import HeadLimits, HeadServer
-from qvd.protocols.adapters.tls import TLSListenerFactory, listen_shared, listen_tls, make_server_context
+from qvd.protocols.adapters.listening import listen_shared
+from qvd.protocols.adapters.tls import TLSListenerFactory, listen_tls, make_server_context
 from qvd.protocols.handover import Serving
 
 HASH_WORKERS = 2

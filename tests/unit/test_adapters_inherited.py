@@ -12,7 +12,7 @@ from twisted.internet import reactor
 from twisted.internet.defer import maybeDeferred
 from twisted.internet.protocol import Protocol, ServerFactory
 
-from qvd.protocols.adapters.tls import listen_shared, listens_on
+from qvd.protocols.adapters.listening import listen_shared, listens_on
 from tests.fakes.asynchronous import asynchronous, asynchronous_fixture, until
 
 

@@ -13,13 +13,11 @@ import socket
 import stat
 from collections import Counter
 from pathlib import Path
-from typing import Any
 
 from attrs import frozen
 from cryptography.exceptions import UnsupportedAlgorithm
 from cryptography.hazmat.primitives.serialization import load_pem_private_key
 from OpenSSL import SSL
-from twisted.internet.abstract import isIPAddress, isIPv6Address
 from twisted.internet.error import ConnectionLost
 from twisted.internet.interfaces import IAddress, IListeningPort, IProtocolFactory
 from twisted.internet.main import CONNECTION_DONE
@@ -30,6 +28,7 @@ from twisted.python.failure import Failure
 from zope.interface import implementer
 
 from qvd.model.errors import SettingsError
+from qvd.protocols.adapters.listening import SharedPort, listen
 from qvd.protocols.adapters.sockets import (
     RECEIVING,
     ISocketReactor,
@@ -352,12 +351,6 @@ class TLSListenerFactory:
             transport.loseConnection()
 
 
-class SharedPort(Port):
-    """A port whose socket another process may have, too: its end is not the socket's."""
-
-    _shouldShutdown = False
-
-
 class TLSPort(SharedPort):
     """A port whose connections are L{TLSTransport}s."""
 
@@ -372,51 +365,5 @@ def listen_tls(
     backlog: int = 512,
     inherited: int | None = None,
 ) -> IListeningPort:
-    """Listen.
-
-    @param address: C{*} for all, C{::} for all with IPv6.
-    @param inherited: a socket that listens already; it is closed here, and a copy of it is used where it has this
-        address and port.
-    @raise twisted.internet.error.CannotListenError: the port is taken, or may not be used.
-    """
-    return _listen(TLSPort, reactor, address, port, factory, backlog, inherited)
-
-
-def listen_shared(
-    reactor: ISocketReactor, address: str, port: int, factory: IProtocolFactory, inherited: int | None = None
-) -> IListeningPort:
-    """The same over Twisted's own transports."""
-    return _listen(SharedPort, reactor, address, port, factory, 50, inherited)
-
-
-def _listen(
-    kind: type[SharedPort],
-    reactor: ISocketReactor,
-    address: str,
-    port: int,
-    factory: IProtocolFactory,
-    backlog: int,
-    inherited: int | None,
-) -> IListeningPort:
-    interface = "" if address == "*" else address
-    listening: Any = None
-    if inherited is not None:
-        with socket.socket(fileno=inherited) as found:
-            if listens_on(found, interface, port):
-                found.setblocking(False)
-                listening = kind._fromListeningDescriptor(  # type: ignore[no-untyped-call]
-                    reactor, found.fileno(), found.family, factory
-                )
-    if listening is None:
-        listening = kind(port, factory, backlog, interface, reactor)
-    listening.startListening()
-    return listening  # type: ignore[no-any-return]
-
-
-def listens_on(found: socket.socket, interface: str, port: int) -> bool:
-    """Whether it is what the settings want: they may have been changed since it was opened."""
-    host, number = found.getsockname()[:2]
-    wanted = interface or "0.0.0.0"
-    # A name is not looked up: it has not changed, most likely.
-    named = not (isIPAddress(wanted) or isIPv6Address(wanted))
-    return port in (0, number) and (named or host == wanted)
+    """L{listen} for clients that speak TLS."""
+    return listen(TLSPort, reactor, address, port, factory, backlog, inherited)
