@@ -176,7 +176,8 @@ class Composition:
         if self.settings.number("admin.port"):
             listeners["admin"] = self.admin
         farewell = self.settings.seconds("hkd.stop.timeout") / 3
-        place = Place(self.machine.reactor, self.machine.run, self.instance)
+        name = configured.node_name(self.settings).name
+        place = Place(self.machine.reactor, self.machine.run, self.instance, name)
         return Succession(place, listeners, farewell, others=lambda: len(self._living()) > 1)
 
     def _retired(self, told: Serving) -> Retired:

@@ -60,11 +60,13 @@ class Place:
     @ivar reactor: for sockets and time.
     @ivar run: the run folder.
     @ivar instance: UUID of this process.
+    @ivar node: name of the node.
     """
 
     reactor: Any
     run: Path
     instance: str
+    node: str = ""
 
     @property
     def path(self) -> Path:
@@ -116,7 +118,7 @@ class Succession:
         line = self.place.dial()
         if line is None:
             return False
-        line.send(HandOver(self.place.instance))
+        line.send(HandOver(self.place.instance, self.place.node))
         try:
             match await line.receive(ANSWER):
                 case Handed(names=names) if len(names) == len(line.descriptors):
@@ -222,17 +224,20 @@ class Succession:
             line.close()
             return
         match message:
-            case HandOver():
-                self._asked(line)
+            case HandOver(node=node):
+                self._asked(line, node)
             case Follow():
                 await self._tell(line)
             case _:
                 line.close()
 
-    def _asked(self, line: ControlLine) -> None:
+    def _asked(self, line: ControlLine, node: str) -> None:
         try:
             if self.holder is None:
                 raise Unavailable("Server is starting")
+            if node not in ("", self.place.node):
+                # None of the VMs here would be its own by its rows, and it would end them.
+                raise Unavailable(f"it is the node {self.place.node}, and the new one is {node}: mend nodename")
             self.holder.hand_over(line)
         except QVDError as error:
             line.send(Refused(error.text))

@@ -30,9 +30,11 @@ LIMIT = 16384
 
 @frozen
 class HandOver:
-    """Give me what you have. C{instance} names the process that asks."""
+    """Give me what you have. C{instance} names the process that asks, C{node} the node that it is; empty: it does not
+    say."""
 
     instance: str
+    node: str = ""
 
 
 @frozen
@@ -121,8 +123,10 @@ def decode(line: bytes) -> Message:
             return Serving(
                 int(table["host_id"]), int(table["epoch"]), float(table["until"]), str(table.get("refusal", ""))
             )
-        if kind is HandOver or kind is Follow:
-            return kind(str(table["instance"]))
+        if kind is HandOver:
+            return HandOver(str(table["instance"]), str(table.get("node", "")))
+        if kind is Follow:
+            return Follow(str(table["instance"]))
         assert kind is Refused or kind is NoLease or kind is End
         return kind(str(table["reason"]))
     except (KeyError, TypeError, AttributeError, OverflowError) as error:

@@ -52,7 +52,7 @@ class UpgradeCase(Case):
         self.ends: list[str] = []
         self.told: list[str] = []
         self.succession = Succession(
-            FakePlace(self.clock, Path("/nowhere"), "mine"),
+            FakePlace(self.clock, Path("/nowhere"), "mine", "n1"),
             {"l7r": Listener(self.open(self.l7r), "clients")},
             3.0,
             lambda: self.others,
@@ -122,7 +122,7 @@ class NewTests(UpgradeCase):
         self.node.startService()
         assert self.line.sent == []
         self.clock.advance(RETRY)
-        assert self.line.sent == [HandOver("mine")]
+        assert self.line.sent == [HandOver("mine", "n1")]
         assert self.conduct.count("register") == 0
 
     def test_it_is_ready_once_the_other_one_has_heard_of_it(self) -> None:
@@ -157,7 +157,7 @@ class NewTests(UpgradeCase):
         held = self.conduct.hold("register")
         self.node.startService()
         self.handed()
-        assert self.given == [] and self.line.sent == [HandOver("mine")]
+        assert self.given == [] and self.line.sent == [HandOver("mine", "n1")]
         held.go_on()
         assert len(self.given) == 2
 
@@ -353,6 +353,15 @@ class OldTests(UpgradeCase):
         held.go_on()
         self.clock.advance(0.05)
         assert isinstance(first.sent[0], Handed)
+
+    def test_another_node_is_refused(self) -> None:
+        """Somebody has changed nodename: of all that runs here nothing would be the new one's."""
+        line = self.dialled(HandOver("new", "n2"))
+        (refusal,) = line.sent
+        assert isinstance(refusal, Refused) and "n1" in refusal.reason and "n2" in refusal.reason
+        assert line.is_gone
+        assert self.l7r.reading == []
+        assert isinstance(self.dialled(HandOver("new", "n1")).sent[0], Handed)
 
     def test_a_loss_of_the_lease_meanwhile_goes_before(self) -> None:
         held = self.conduct.hold("start")

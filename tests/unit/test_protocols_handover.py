@@ -23,7 +23,7 @@ from qvd.protocols.handover import (
 )
 
 EVERY: tuple[Message, ...] = (
-    HandOver("a"),
+    HandOver("a", "n1"),
     Handed(("l7r", "control")),
     Refused("not now"),
     Follow("b"),
