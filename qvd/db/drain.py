@@ -30,9 +30,14 @@ async def drain(tx: ITransaction, host_id: HostId) -> int:
     done = await give_up_orders(tx, host_id)
     if host["drain"] == "stop":
         done += await tx.execute(
-            "UPDATE vm_runtimes SET desired_state = 'stopped', generation = generation + 1"
-            f" WHERE host_id = %s AND {GOES_ON}",
-            (host_id,),
+            "UPDATE vm_runtimes SET desired_state = 'stopped', generation = generation + 1,"
+            # Whoever waits for it, perhaps in the node's queue, reads why it does not come.
+            " last_error = CASE vm_state WHEN 'starting' THEN %(starting)s ELSE last_error END"
+            f" WHERE host_id = %(host)s AND {GOES_ON}",
+            {
+                "host": host_id,
+                "starting": f"The node {host['name']}, on which this desktop was starting, is being drained",
+            },
         )
     return done
 

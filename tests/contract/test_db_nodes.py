@@ -203,6 +203,19 @@ class TestDrain:
         assert (await farm.nodes.summaries())[0].vms == 1
 
     @pytest_twisted.ensureDeferred
+    async def test_whoever_waits_for_a_start_is_told_why_it_is_stopped(self, farm: Farm) -> None:
+        """Perhaps it was still in the node's queue, and might have gone elsewhere."""
+        one = await farm.running_host()
+        runs = farm.new_vm("runs")
+        await farm.run(one, runs)
+        await farm.claimed(one)
+        await farm.nodes.drain("node1", Drain.STOP, BY)
+        for vm_id in (farm.vm_id, runs):
+            await farm.ownership.release(one, vm_id, None)
+        told = "The node node1, on which this desktop was starting, is being drained"
+        assert (farm.row()["last_error"], farm.row(runs)["last_error"]) == (told, None)
+
+    @pytest_twisted.ensureDeferred
     async def test_one_that_is_wanted_again_is_stopped_again(self, farm: Farm) -> None:
         one = await farm.running_host()
         await farm.run(one)
