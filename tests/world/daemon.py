@@ -12,7 +12,9 @@ from twisted.internet.task import Clock
 
 from qvd.hkd.cluster import ClusterTimes
 from qvd.hkd.deadlines import Deadlines
+from qvd.hkd.expiry import ExpiryParts
 from qvd.hkd.heartbeat import LeaseTimes
+from qvd.hkd.images import ImageParts, Names
 from qvd.hkd.node import Node, NodeTimes
 from qvd.hkd.runnerports import Ports
 from qvd.hkd.serving import Steps
@@ -31,7 +33,7 @@ from qvd.protocols.adapters.relay import GuestLeg
 from tests.world.line import Line, Network, Process
 from tests.world.machine import Machine, SimulatedDeadline, SimulatedDialer, SimulatedDriver, World
 from tests.world.statements import MemoryDatabase
-from tests.world.stores import LineHosts, LineOwnership, LineSessions, LineVMs
+from tests.world.stores import LineExpiry, LineHostImages, LineHosts, LineOwnership, LineSessions, LineVMs
 
 # Shorter than those of a farm, in the same proportions, so that fewer renewals make an example.
 LEASE = LeaseTimes(lease=12.0, renew=4.0)
@@ -40,6 +42,8 @@ RECONCILE = 4.0
 DEADLINES = Deadlines(start=20.0, shutdown=4.0, kill=1.0, clean=3.0, retry=2.0)
 WATCH = WatchTimes(boot=0.4, interval=3.0, failures=3)
 DESKTOP = DesktopTimes(start=20.0, stop=DEADLINES.end, x_start=5.0, takeover=4.0, provisioning=10.0)
+SELDOM = 60.0
+"""Seconds between looks that find nothing here."""
 LINE_DEADLINE = 3.0
 STOP = 30.0
 
@@ -127,7 +131,8 @@ class Daemon:
         self._killed = False
         self._inbox: deque[Callable[[], object]] = deque()
         self.line = Line(machine.number, network, self, LINE_DEADLINE)
-        self.sessions = LineSessions(self.line, db)
+        self.instance = machine.new_instance()
+        self.sessions = LineSessions(self.line, db, self.instance)
         self.vms = LineVMs(self.line, db)
         self.dialer = SimulatedDialer(world, self)
         self.ledger = Ledger(self.clock, self.sessions)
@@ -155,6 +160,9 @@ class Daemon:
 
     async def _check(self) -> None:
         """Its schema is always the right one."""
+
+    async def _no_images(self) -> Names:
+        return ()
 
     def _fail(self) -> None:
         self.failed = True
@@ -188,9 +196,12 @@ class Daemon:
             ports=ports,
             times=LEASE,
             cluster=CLUSTER,
+            images=ImageParts(LineHostImages(self.line), self._no_images, SELDOM),
+            expiry=ExpiryParts(LineExpiry(self.line), self.dialer, SELDOM, SELDOM),
             look_seconds=RECONCILE,
             capacity=lambda: Capacity(machine.memory, 4.0, machine.memory, 4.0),
             new_secret=lambda: Secret(f"{machine.name} {self.clock.seconds()} {next(secrets)}"),
+            living=lambda: (self.instance,),
         )
 
     @property

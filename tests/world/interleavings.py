@@ -54,7 +54,7 @@ QUIET = 2
 LOGGING = (Attempt, Cluster, Connector, Fleet, Heartbeat, Ledger, Node, Periodic, Runner, Tenure)
 STATEMENTS = (
     "register renew set_state end_stale_sessions read_clock declare_lost bound pending claim_start acknowledge adopt"
-    " save release claim connected has_ended end unended get order_start unplaced place_again"
+    " account show save release claim connected has_ended end unended get order_start unplaced place_again"
 ).split()
 FATES = ("lost", "unanswered", "late", "answered late", "crash before", "crash after")
 OPERATIONS = ("prepare", "start", "shutdown", "kill", "destroy", "list")

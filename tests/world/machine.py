@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 from typing import Protocol
+from uuid import UUID
 
 from attrs import define, field
 from twisted.internet.defer import Deferred
@@ -64,6 +65,7 @@ class Machine:
     @ivar guests: what runs. C{prepared}: VMs of which something was left behind.
     @ivar until: the last deadline that the watchdog has read, by L{uptime}.
     @ivar memory: bytes for VMs.
+    @ivar started: how many guests have been.
     """
 
     def __init__(self, world: World, number: int, memory: int) -> None:
@@ -77,10 +79,16 @@ class Machine:
         self.exited: Callable[[VMId], None] = lambda vm_id: None
         self._world = world
         self._booted_at = world.now - 1000.0 * number
-        self._ports = 0
+        self.started = 0
+        self._instances = 0
 
     def uptime(self) -> float:
         return self._world.now - self._booted_at
+
+    def new_instance(self) -> str:
+        """UUID of one more daemon."""
+        self._instances += 1
+        return str(UUID(int=(self.number << 64) + self._instances))
 
     def lose_power(self) -> None:
         """All at once."""
@@ -111,8 +119,8 @@ class Machine:
             raise TransientError("The lease of this node is over")
         if spec.vm_id in self.guests:
             raise TransientError("It runs already")
-        self._ports += 2
-        address = Guest(f"192.0.2.{self.number}", 20000 + self._ports, 20001 + self._ports, spec.secret)
+        self.started += 1
+        address = Guest(f"192.0.2.{self.number}", 20000 + 2 * self.started, 20001 + 2 * self.started, spec.secret)
         guest = SimulatedGuest(spec.vm_id, address, spec.memory, spec.home, self._world.now + up_in)
         self.guests[spec.vm_id] = guest
         self.prepared.add(spec.vm_id)
@@ -259,6 +267,9 @@ class SimulatedAgent:
     async def x_suspend(self) -> str:
         await self._ask(lambda guest: None)
         return "suspending"
+
+    async def expire(self, parameters: Mapping[str, str]) -> None:
+        await self._ask(lambda guest: None)
 
     async def poweroff(self) -> None:
         await self._ask(self._power_off)

@@ -9,7 +9,7 @@ from typing import Any
 from attrs import evolve, frozen
 
 from qvd.model.ids import DIId, Epoch, HostId, SessionId, VMId
-from qvd.model.records import VM, Desired, HostState
+from qvd.model.records import VM, Desired, Drain, HostState
 from qvd.model.secret import Secret
 from qvd.model.vm import VMState
 from qvd.protocols.channels import vm_changed, vm_on_host
@@ -19,7 +19,10 @@ UNREGISTERED = Epoch(0)
 
 @frozen
 class HostRow:
-    """C{hosts} and C{host_runtimes}. Times in seconds by the database's clock; L{None} where the column is NULL."""
+    """C{hosts} and C{host_runtimes}. Times in seconds by the database's clock; L{None} where the column is NULL.
+
+    @ivar server: on which the node has accounted for all that it runs.
+    """
 
     host_id: HostId
     name: str
@@ -32,15 +35,18 @@ class HostRow:
     available: int = 0
     cores: float = 0.0
     idle: float = 0.0
+    drain: Drain | None = None
+    server: str | None = None
 
 
 @frozen
 class VMRow:
     """C{vms} and C{vm_runtimes}.
 
-    @ivar vm: as the stores hand it out, with L{datetime}s by the database's clock.
+    @ivar vm: as the stores hand it out, with L{datetime}s by the database's clock, but for C{retry_in}.
     @ivar memory: bytes that a node reserves for it.
     @ivar imageless: no usable disk image has its tag.
+    @ivar ordered_at: when the newest order was given; C{retry_at}: it is not started before this. Both in seconds.
     """
 
     vm: VM
@@ -48,6 +54,8 @@ class VMRow:
     secret: Secret | None = None
     di_id: DIId | None = None
     imageless: bool = False
+    ordered_at: float = 0.0
+    retry_at: float | None = None
 
 
 @frozen
@@ -60,6 +68,7 @@ class SessionRow:
     epoch: Epoch
     state: str = "connecting"
     reason: str | None = None
+    instance: str | None = None
 
     @property
     def ended(self) -> bool:
@@ -74,6 +83,7 @@ class Snapshot:
     hosts: dict[HostId, HostRow]
     vms: dict[VMId, VMRow]
     sessions: dict[SessionId, SessionRow]
+    servers: dict[str, float]
 
 
 class Tables:
@@ -81,7 +91,7 @@ class Tables:
 
     @ivar now: gives the database's time, seconds since the epoch.
     @ivar notify: called with channel and payload for each notification.
-    @ivar server: names the run of the server.
+    @ivar server: names the run of the server. C{servers}: when a node first reached each, in seconds.
     """
 
     def __init__(self, now: Callable[[], float]) -> None:
@@ -91,13 +101,15 @@ class Tables:
         self.hosts: dict[HostId, HostRow] = {}
         self.vms: dict[VMId, VMRow] = {}
         self.sessions: dict[SessionId, SessionRow] = {}
+        self.servers: dict[str, float] = {}
 
     def snapshot(self) -> Snapshot:
-        return Snapshot(self.now(), dict(self.hosts), dict(self.vms), dict(self.sessions))
+        return Snapshot(self.now(), dict(self.hosts), dict(self.vms), dict(self.sessions), dict(self.servers))
 
     def restore(self, old: Snapshot) -> None:
         """Be a server that has not heard of anything since."""
-        self.hosts, self.vms, self.sessions = dict(old.hosts), dict(old.vms), dict(old.sessions)
+        self.hosts, self.vms = dict(old.hosts), dict(old.vms)
+        self.sessions, self.servers = dict(old.sessions), dict(old.servers)
 
     def timestamp(self) -> datetime:
         return datetime.fromtimestamp(self.now(), UTC)
@@ -114,7 +126,11 @@ class Tables:
             raise AssertionError(f"the schema does not allow {new}")
         stopped = new.state is VMState.STOPPED
         self.vms[vm_id] = evolve(
-            row, vm=new, secret=None if stopped else secret or row.secret, di_id=None if stopped else di_id or row.di_id
+            row,
+            vm=new,
+            secret=None if stopped else secret or row.secret,
+            di_id=None if stopped else di_id or row.di_id,
+            ordered_at=row.ordered_at if new.generation == old.generation else self.now(),
         )
         if (old.state, old.detail, old.phase, old.generation) != (new.state, new.detail, new.phase, new.generation):
             self.notify(vm_changed(), str(vm_id))
@@ -137,6 +153,10 @@ class Tables:
         row = self.hosts.get(host_id)
         return row if row is not None and row.epoch == epoch and row.state is not HostState.LOST else None
 
+    def read_vm(self, row: VMRow) -> VM:
+        """The function C{vm_of} of L{qvd.db.rows}."""
+        return evolve(row.vm, retry_in=None if row.retry_at is None else max(row.retry_at - self.now(), 0.0))
+
     def live(self, row: HostRow) -> bool:
         return row.lease_until is not None and row.lease_until > self.now()
 
@@ -152,15 +172,16 @@ class Tables:
             "acked": vm.acked if vm.desired is Desired.RUNNING else vm.generation,
         }
 
-    def end_sessions_of(self, host_id: HostId, reason: str, before: Epoch | None = None) -> int:
+    def end_sessions_of(self, host_id: HostId, reason: str) -> int:
         """The function of that name in L{qvd.db.sessions}."""
-        ended = 0
-        for row in list(self.sessions.values()):
-            if row.host_id == host_id and not row.ended and (before is None or row.epoch < before):
-                self.write_session(row.session_id, state="disconnected", reason=reason)
-                ended += 1
-        for vm_row in list(self.vms.values()):
-            current = vm_row.vm.session_id
-            if current is not None and self.sessions[current].host_id == host_id and self.sessions[current].ended:
-                self.write_vm(vm_row.vm.vm_id, session_id=None)
-        return ended
+        ended = [row for row in self.sessions.values() if row.host_id == host_id and not row.ended]
+        for row in ended:
+            self.write_session(row.session_id, state="disconnected", reason=reason)
+        self.free_of_sessions(lambda row: row.host_id == host_id and row.ended)
+        return len(ended)
+
+    def free_of_sessions(self, over: Callable[[SessionRow], bool]) -> None:
+        """No VM has a session any more that is C{over}."""
+        for row in list(self.vms.values()):
+            if row.vm.session_id is not None and over(self.sessions[row.vm.session_id]):
+                self.write_vm(row.vm.vm_id, session_id=None)
