@@ -9,7 +9,7 @@ from zope.interface import Attribute, Interface
 
 from qvd.model.crashloop import Ending
 from qvd.model.expiry import Expiring, ExpiryTerms, Notice
-from qvd.model.ids import DIId, Generation, HostId, SessionId, TenantId, UserId, VMId
+from qvd.model.ids import DIId, Generation, HostId, Run, SessionId, TenantId, UserId, VMId
 from qvd.model.records import (
     VM,
     Administrator,
@@ -280,7 +280,8 @@ class IAdministrators(Interface):
 
 
 class IOwnership(Interface):
-    """The VMs as their node sees them: each write is guarded by host and epoch."""
+    """The VMs as their node sees them: each write is guarded by host and epoch, and, where the caller names one, by the
+    number of the run. What it writes late is about a run that is over then, and changes nothing."""
 
     async def bound(lease: Lease) -> Sequence[VM]:
         """All VMs whose row names this node, whatever their epoch."""
@@ -318,14 +319,14 @@ class IOwnership(Interface):
         @raise OwnershipLost: the row is not this node's.
         """
 
-    async def save(lease: Lease, vm_id: VMId, expected: VMState, change: Change) -> None:
+    async def save(lease: Lease, vm_id: VMId, expected: VMState, change: Change, run: Run | None = None) -> None:
         """Write what became of a VM.
 
-        @raise OwnershipLost: no row of this host and epoch in the expected state, or already in the new one: a write
-            whose answer was lost is repeated.
+        @raise OwnershipLost: no row of this host, epoch and run in the expected state, or already in the new one: a
+            write whose answer was lost is repeated.
         """
 
-    async def progress(lease: Lease, vm_id: VMId, phase: str, detail: str) -> None:
+    async def progress(lease: Lease, vm_id: VMId, phase: str, detail: str, run: Run | None = None) -> None:
         """Show what is going on inside a phase. No effect once the phase is over."""
 
     async def show(lease: Lease, texts: Sequence[tuple[VMId, str, str]]) -> Collection[VMId]:
@@ -337,11 +338,13 @@ class IOwnership(Interface):
     async def seen(lease: Lease, vm_ids: Sequence[VMId]) -> None:
         """These guests have just answered."""
 
-    async def release(lease: Lease, vm_id: VMId, error: str | None, ending: Ending = Ending.NEUTRAL) -> None:
+    async def release(
+        lease: Lease, vm_id: VMId, error: str | None, ending: Ending = Ending.NEUTRAL, run: Run | None = None
+    ) -> None:
         """The VM does not run any more: the row becomes C{stopped} and free, unless a newer start order waits.
 
         @param ending: what that says of the VM: its failures in a row are counted, and make it wait.
-        @raise OwnershipLost: no row of this host and epoch.
+        @raise OwnershipLost: no row of this host, epoch and run.
         """
 
 

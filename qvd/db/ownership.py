@@ -1,5 +1,10 @@
 # -*- test-case-name: tests.contract.test_db_stores -*-
-"""VMs as their node sees them. Every write names host and epoch; no row touched means "not mine any more"."""
+"""
+VMs as their node sees them. Every write names host and epoch; no row touched means "not mine any more".
+
+A write that was given up may be committed long after it was repeated, in the VM's next run: the number of the run keeps
+it away from that (C{docs/decisions/0016-runs.md}).
+"""
 
 from __future__ import annotations
 
@@ -15,7 +20,7 @@ from qvd.interfaces import IDatabase, IOwnership, ITransaction, Row
 from qvd.model.account import unix_name
 from qvd.model.crashloop import Ending, back_offs
 from qvd.model.errors import NotFound, OwnershipLost
-from qvd.model.ids import DIId, Generation, TenantId, VMId
+from qvd.model.ids import DIId, Generation, Run, TenantId, VMId
 from qvd.model.records import VM, Change, Held, Lease, VMSpec
 from qvd.model.secret import Secret
 from qvd.model.vm import VMState
@@ -25,6 +30,8 @@ PENDING = (
     "r.host_id = %(host)s AND r.generation > r.acked_generation"
     " AND (r.desired_state = 'stopped' OR r.retry_at IS NULL OR r.retry_at <= now())"
 )
+# Another run of the same VM, under the same epoch, is not what the write is about.
+RUN = "coalesce(run = %(run)s::bigint, true)"
 # In order of id, like all that lock several of these rows.
 SHOW = """
     UPDATE vm_runtimes r SET detail = n.detail FROM (
@@ -47,7 +54,8 @@ COUNTED = """
 # A row that grants the VM to this epoch may still be an older one than the node's, on a server that has just come.
 ACCOUNT = f"""
     WITH held AS (
-        SELECT * FROM unnest(%(vms)s::integer[], %(states)s::text[], %(ports)s::integer[]) AS held (vm_id, state, port)
+        SELECT * FROM unnest(%(vms)s::integer[], %(states)s::text[], %(ports)s::integer[], %(runs)s::bigint[])
+            AS held (vm_id, state, port, run)
     ), known AS (
         INSERT INTO servers (server) SELECT {SERVER} WHERE NOT EXISTS (SELECT FROM servers WHERE server = {SERVER})
         ON CONFLICT DO NOTHING
@@ -55,7 +63,7 @@ ACCOUNT = f"""
         SELECT server IS NOT DISTINCT FROM {SERVER} AS familiar FROM host_runtimes WHERE {MINE}
     ), differing AS (
         SELECT held.vm_id FROM held LEFT JOIN vm_runtimes r ON r.vm_id = held.vm_id AND r.host_id = %(host)s
-            AND r.host_epoch = %(epoch)s AND r.vm_state <> 'stopped'
+            AND r.host_epoch = %(epoch)s AND r.vm_state <> 'stopped' AND coalesce(r.run = held.run, true)
         WHERE r.vm_id IS NULL OR (NOT EXISTS (SELECT FROM here WHERE familiar)
             AND (r.vm_state <> held.state OR (held.state = 'running' AND r.vm_vma_port <> held.port)))
     ), accounted AS (
@@ -103,6 +111,7 @@ class Ownership:
                 "vms": [each.vm_id for each in held],
                 "states": [each.state and each.state.value for each in held],
                 "ports": [each.vma_port for each in held],
+                "runs": [each.run for each in held],
             },
         )
         return [VMId(row["vm_id"]) for row in rows]
@@ -118,13 +127,14 @@ class Ownership:
             refusal = resolution_of(row).refusal
             if refusal is not None:
                 raise NotFound(refusal)
-            await tx.execute(
+            claimed = await tx.fetch_one(
                 "UPDATE vm_runtimes SET vm_state = 'starting', phase = 'preparing', detail = 'Preparing to start',"
                 " since = now(), acked_generation = generation, host_epoch = %s, vm_secret = %s, current_di_id = %s,"
-                " last_error = NULL WHERE vm_id = %s",
+                " last_error = NULL WHERE vm_id = %s RETURNING run",
                 (lease.epoch, secret.reveal(), row["di_id"], vm_id),
             )
-            return spec_of(row, secret)
+            assert claimed is not None, "its row is locked"
+            return spec_of(row, secret, Run(claimed["run"]))
 
         return await self.db.transact("claim_start", work)
 
@@ -149,11 +159,19 @@ class Ownership:
             vm.vm_id,
             "UPDATE vm_runtimes SET host_epoch = %(epoch)s, acked_generation = CASE WHEN %(again)s"
             "  THEN least(acked_generation, generation - 1) ELSE acked_generation END"
-            " WHERE vm_id = %(vm)s AND host_id = %(host)s AND host_epoch = %(old)s AND host_epoch <= %(epoch)s",
-            {"vm": vm.vm_id, "host": lease.host_id, "epoch": lease.epoch, "old": vm.epoch, "again": again},
+            " WHERE vm_id = %(vm)s AND host_id = %(host)s AND host_epoch = %(old)s AND host_epoch <= %(epoch)s"
+            f" AND {RUN}",
+            {
+                "vm": vm.vm_id,
+                "host": lease.host_id,
+                "epoch": lease.epoch,
+                "old": vm.epoch,
+                "again": again,
+                "run": vm.run,
+            },
         )
 
-    async def save(self, lease: Lease, vm_id: VMId, expected: VMState, change: Change) -> None:
+    async def save(self, lease: Lease, vm_id: VMId, expected: VMState, change: Change, run: Run | None = None) -> None:
         guest = change.guest
         await self._guarded(
             vm_id,
@@ -162,6 +180,7 @@ class Ownership:
             " last_error = coalesce(%(error)s, last_error), vm_address = coalesce(%(address)s, vm_address),"
             " vm_vma_port = coalesce(%(vma_port)s, vm_vma_port), vm_x_port = coalesce(%(x_port)s, vm_x_port)"
             " WHERE vm_id = %(vm)s AND host_id = %(host)s AND host_epoch = %(epoch)s"
+            f" AND {RUN}"
             # A write whose answer was lost is repeated: the row then has the new state already.
             " AND vm_state IN (%(expected)s, %(state)s)",
             {
@@ -176,13 +195,22 @@ class Ownership:
                 "address": guest and guest.address,
                 "vma_port": guest and guest.vma_port,
                 "x_port": guest and guest.x_port,
+                "run": run,
             },
         )
 
-    async def progress(self, lease: Lease, vm_id: VMId, phase: str, detail: str) -> None:
+    async def progress(self, lease: Lease, vm_id: VMId, phase: str, detail: str, run: Run | None = None) -> None:
         await self.db.execute(
-            "UPDATE vm_runtimes SET detail = %s WHERE vm_id = %s AND host_id = %s AND host_epoch = %s AND phase = %s",
-            (detail, vm_id, lease.host_id, lease.epoch, phase),
+            "UPDATE vm_runtimes SET detail = %(detail)s WHERE vm_id = %(vm)s AND host_id = %(host)s"
+            f" AND host_epoch = %(epoch)s AND phase = %(phase)s AND {RUN}",
+            {
+                "detail": detail,
+                "vm": vm_id,
+                "host": lease.host_id,
+                "epoch": lease.epoch,
+                "phase": phase,
+                "run": run,
+            },
         )
 
     async def show(self, lease: Lease, texts: Sequence[tuple[VMId, str, str]]) -> Collection[VMId]:
@@ -201,7 +229,14 @@ class Ownership:
             (list(vm_ids), lease.host_id, lease.epoch),
         )
 
-    async def release(self, lease: Lease, vm_id: VMId, error: str | None, ending: Ending = Ending.NEUTRAL) -> None:
+    async def release(
+        self,
+        lease: Lease,
+        vm_id: VMId,
+        error: str | None,
+        ending: Ending = Ending.NEUTRAL,
+        run: Run | None = None,
+    ) -> None:
         pauses = list(back_offs())
         # A start ordered while the VM was going down keeps its node and is taken up there; else the row is free.
         await self._guarded(
@@ -209,7 +244,7 @@ class Ownership:
             f"UPDATE vm_runtimes SET {RELEASED}, {COUNTED}, phase = 'stopped',"
             " last_error = coalesce(%(error)s, last_error),"
             " host_id = CASE WHEN desired_state = 'running' AND generation > acked_generation THEN host_id END"
-            " WHERE vm_id = %(vm)s AND host_id = %(host)s AND host_epoch = %(epoch)s",
+            f" WHERE vm_id = %(vm)s AND host_id = %(host)s AND host_epoch = %(epoch)s AND {RUN}",
             {
                 "vm": vm_id,
                 "host": lease.host_id,
@@ -218,6 +253,7 @@ class Ownership:
                 "ending": ending.value,
                 "pauses": pauses,
                 "most": len(pauses),
+                "run": run,
             },
         )
 
@@ -239,7 +275,7 @@ async def startable(tx: ITransaction, lease: Lease, vm_id: VMId) -> Row | None:
     )
 
 
-def spec_of(row: Row, secret: Secret) -> VMSpec:
+def spec_of(row: Row, secret: Secret, run: Run) -> VMSpec:
     """A row of L{startable} with an image."""
     return VMSpec(
         vm_id=VMId(row["vm_id"]),
@@ -251,4 +287,5 @@ def spec_of(row: Row, secret: Secret) -> VMSpec:
         memory=row["memory"],
         home=f"{row['tenant_id']}/{row['vm_id']}",
         secret=secret,
+        run=run,
     )

@@ -117,8 +117,8 @@ class Fleet:
         self.log.info("VM {vm_id}: found at start, {step}", vm_id=vm_id, step=step.value)
         guest = None if domain is None else domain.guest
         stored = None if vm is None else vm.state
-        tenant_id = NOBODY if vm is None else vm.tenant_id
-        return Runner(vm_id, self._lease, self._ports, step, None, guest, judgement.error, stored, tenant_id)
+        tenant_id, run = (NOBODY, None) if vm is None else (vm.tenant_id, vm.run)
+        return Runner(vm_id, self._lease, self._ports, step, None, guest, judgement.error, stored, tenant_id, run)
 
     def start(self) -> None:
         """Carry on with what was found, and take up orders from now on."""
@@ -240,6 +240,7 @@ class Fleet:
                 error=INTERRUPTED,
                 stored=vm.state,
                 tenant_id=vm.tenant_id,
+                run=vm.run,
             )
             self._carry(runner)
 

@@ -30,7 +30,7 @@ from qvd.hkd.watch import until_alive, until_dead
 from qvd.hkd.wording import blame
 from qvd.model.crashloop import Ending, judge_ending
 from qvd.model.errors import DatabaseUnavailable, GuestError, OwnershipLost, QVDError, TransientError, Unavailable
-from qvd.model.ids import TenantId, VMId
+from qvd.model.ids import Run, TenantId, VMId
 from qvd.model.records import Change, Guest, Held, Lease, VMSpec
 from qvd.model.vm import (
     EFFECT,
@@ -78,6 +78,7 @@ class Runner:
     @param step: where it begins. Of a VM just claimed the row says so already.
     @param stored: of a VM that was found, the state that its row still shows.
     @param tenant_id: whose it is, for the queues.
+    @param run: of a VM that was found, the number of its run; L{None} where it has no row.
     @ivar done: fires when the VM is released or gone.
     """
 
@@ -94,6 +95,7 @@ class Runner:
         error: str | None = None,
         stored: VMState | None = None,
         tenant_id: TenantId = NOBODY,
+        run: Run | None = None,
     ) -> None:
         self.vm_id = vm_id
         self.position = Position(step)
@@ -101,6 +103,7 @@ class Runner:
         self._lease = lease
         self._ports = ports
         self._spec = spec
+        self._number = run if spec is None else spec.run
         self._guest = guest
         self._error = error
         self._stored = stored
@@ -151,7 +154,7 @@ class Runner:
     def held(self) -> Held:
         """What its row says, as far as we know."""
         port = None if self._guest is None else self._guest.vma_port
-        return Held(self.vm_id, None if self._stale else self.position.state, port)
+        return Held(self.vm_id, None if self._stale else self.position.state, port, self._number)
 
     def tell(self, event: Event, text: str | None = None, turn: int | None = None, excused: bool = False) -> None:
         """Something happened to the VM."""
@@ -236,7 +239,7 @@ class Runner:
     async def _store(self, expected: VMState, change: Change) -> bool:
         while not self._lost:
             try:
-                await self._write(self._ports.ownership.save(self._lease, self.vm_id, expected, change))
+                await self._write(self._ports.ownership.save(self._lease, self.vm_id, expected, change, self._number))
                 return True
             except OwnershipLost as error:
                 self.tell(Event.LOST, error.text)
@@ -355,7 +358,7 @@ class Runner:
     async def _release(self) -> Event:
         while not self._lost:
             try:
-                await self._ports.ownership.release(self._lease, self.vm_id, self._error, self._ending)
+                await self._ports.ownership.release(self._lease, self.vm_id, self._error, self._ending, self._number)
                 return Event.DONE
             except OwnershipLost:
                 return Event.LOST
@@ -372,7 +375,7 @@ class Runner:
         self._background(self._show(text))
 
     async def _show(self, text: str) -> None:
-        await self._ports.ownership.progress(self._lease, self.vm_id, self.position.step.value, text)
+        await self._ports.ownership.progress(self._lease, self.vm_id, self.position.step.value, text, self._number)
 
     def _background(self, work: Coroutine[Any, Any, None]) -> None:
         d = Deferred.fromCoroutine(work)

@@ -14,3 +14,5 @@ Epoch = NewType("Epoch", int)
 """Fencing token of a host's lease: grows by one each time the node registers."""
 Generation = NewType("Generation", int)
 """Number of a desired state: grows by one with each order for a VM."""
+Run = NewType("Run", int)
+"""Number of a run of a VM: grows by one with each claim of its start."""

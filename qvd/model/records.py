@@ -9,9 +9,12 @@ from typing import Any
 
 from attrs import frozen
 
-from qvd.model.ids import DIId, Epoch, Generation, HostId, SessionId, TenantId, UserId, VMId
+from qvd.model.ids import DIId, Epoch, Generation, HostId, Run, SessionId, TenantId, UserId, VMId
 from qvd.model.secret import Secret
 from qvd.model.vm import VMState
+
+NO_RUN = Run(0)
+"""Of a VM that never ran."""
 
 
 class Desired(Enum):
@@ -104,6 +107,7 @@ class VM:
     @ivar detail: the phase in words a user understands.
     @ivar failures: starts that failed, and runs that ended by themselves soon, in a row.
     @ivar retry_in: seconds until it may be started again, by the database's clock; L{None} or 0: it may.
+    @ivar run: number of the present or last run.
     """
 
     vm_id: VMId
@@ -126,6 +130,7 @@ class VM:
     since: datetime
     failures: int = 0
     retry_in: float | None = None
+    run: Run = NO_RUN
 
 
 @frozen
@@ -147,6 +152,7 @@ class VMSpec:
     memory: int
     home: str
     secret: Secret
+    run: Run = NO_RUN
 
 
 @frozen
@@ -188,11 +194,13 @@ class Held:
 
     @ivar state: L{None} while it is being written.
     @ivar vma_port: of a guest that runs.
+    @ivar run: number of the run; L{None} where it is not known.
     """
 
     vm_id: VMId
     state: VMState | None
     vma_port: int | None = None
+    run: Run | None = None
 
 
 @frozen

@@ -18,7 +18,7 @@ from attrs import evolve
 from qvd.db.sessions import Sessions
 from qvd.model.crashloop import Ending
 from qvd.model.errors import OwnershipLost, QVDError, SessionLost, Unavailable
-from qvd.model.ids import Generation, SessionId, UserId, VMId
+from qvd.model.ids import Generation, Run, SessionId, UserId, VMId
 from qvd.model.records import Capacity, Change, Drain, Guest, Held, HostState, Lease, SessionSpec
 from qvd.model.secret import Secret
 from qvd.model.vm import VMState
@@ -83,6 +83,10 @@ class Both:
 
     def any_number(self, vm_id: VMId) -> Generation:
         return Generation(self.memory.vms[vm_id].vm.generation - self.chance.choice((0, 0, 0, 1)))
+
+    def any_run(self, vm_id: VMId) -> Run | None:
+        run = self.memory.vms[vm_id].vm.run
+        return self.chance.choice((None, run, run, run, run, Run(run - 1)))
 
     async def do(self) -> None:
         """One random call, on both."""
@@ -157,7 +161,12 @@ class Both:
     async def do_account(self) -> None:
         lease = self.any_lease()
         held = [
-            Held(vm_id, self.chance.choice((None, self.memory.vms[vm_id].vm.state, VMState.RUNNING)), port)
+            Held(
+                vm_id,
+                self.chance.choice((None, self.memory.vms[vm_id].vm.state, VMState.RUNNING)),
+                port,
+                self.any_run(vm_id),
+            )
             for vm_id in self.chance.sample(self.vms, self.chance.randint(0, 2))
             for port in self.chance.choices((None, GUEST.vma_port, 1))
         ]
@@ -238,9 +247,18 @@ class Both:
         expected = self.chance.choice((vm.state, vm.state, VMState.STARTING))
         state = self.chance.choice((VMState.STARTING, VMState.RUNNING, VMState.RUNNING, VMState.STOPPING))
         error = self.chance.choice((None, None, "broken"))
-        change = Change(state, state.value, "detail", GUEST if state is VMState.RUNNING else None, error)
+        change, run = (
+            Change(state, state.value, "detail", GUEST if state is VMState.RUNNING else None, error),
+            self.any_run(vm_id),
+        )
         await self.same(
-            self.world.ownership.save(lease, vm_id, expected, change), self.memory.save, lease, vm_id, expected, change
+            self.world.ownership.save(lease, vm_id, expected, change, run),
+            self.memory.save,
+            lease,
+            vm_id,
+            expected,
+            change,
+            run,
         )
 
     async def do_progress(self) -> None:
@@ -256,9 +274,15 @@ class Both:
 
     async def do_release(self) -> None:
         lease, vm_id, error = *self.vm_and_lease(), self.chance.choice((None, "ended"))
-        ending = self.chance.choice((*Ending, Ending.FAILED))
+        ending, run = self.chance.choice((*Ending, Ending.FAILED)), self.any_run(vm_id)
         await self.same(
-            self.world.ownership.release(lease, vm_id, error, ending), self.memory.release, lease, vm_id, error, ending
+            self.world.ownership.release(lease, vm_id, error, ending, run),
+            self.memory.release,
+            lease,
+            vm_id,
+            error,
+            ending,
+            run,
         )
         self.move_back_offs("> now()", "'1 year'", NOW + YEAR)
 
@@ -319,6 +343,7 @@ class Both:
                 vm.guest is not None,
                 vm.session_id,
                 vm.failures,
+                vm.run,
                 None if row.retry_at is None else row.retry_at > NOW,
             )
             for row in self.memory.vms.values()
@@ -335,7 +360,7 @@ class Both:
 
     def rows_of_world(self) -> list[Any]:
         rows = self.world.ask(
-            f"SELECT {ORDER}, vm_address IS NOT NULL AS guest, session_id::text, failures,"
+            f"SELECT {ORDER}, vm_address IS NOT NULL AS guest, session_id::text, failures, run,"
             " retry_at > now() AS waits FROM vm_runtimes ORDER BY vm_id"
         )
         rows += self.world.ask(
@@ -390,7 +415,7 @@ def plain(answer: Any) -> Any:
     if hasattr(answer, "generation"):
         return (answer.vm_id, answer.state, answer.desired, answer.generation, answer.acked, answer.host_id)
     if hasattr(answer, "home"):
-        return (answer.vm_id, answer.memory, answer.home, answer.secret)
+        return (answer.vm_id, answer.memory, answer.home, answer.secret, answer.run)
     return dict(answer) if isinstance(answer, dict) else answer
 
 

@@ -13,7 +13,7 @@ from qvd.interfaces import IOwnership, IVMs
 from qvd.model.crashloop import Ending, back_off, check_back_off
 from qvd.model.errors import NotFound, OwnershipLost
 from qvd.model.host import LOST_PHASE, lost_sentence
-from qvd.model.ids import Epoch, Generation, HostId, TenantId, UserId, VMId
+from qvd.model.ids import Epoch, Generation, HostId, Run, TenantId, UserId, VMId
 from qvd.model.records import VM, Change, Desired, Explanation, Held, Lease, VMSpec, VMSummary
 from qvd.model.secret import Secret
 from qvd.model.vm import VMState
@@ -49,7 +49,7 @@ def vm_row(vm_id: int = 1, **changes: Any) -> VM:
 
 def spec_of(vm: VM, secret: Secret) -> VMSpec:
     """What to boot for a row."""
-    return VMSpec(vm.vm_id, vm.tenant_id, vm.name, vm.login, None, "image", 1 << 29, f"1/{vm.vm_id}", secret)
+    return VMSpec(vm.vm_id, vm.tenant_id, vm.name, vm.login, None, "image", 1 << 29, f"1/{vm.vm_id}", secret, vm.run)
 
 
 def goes_on(vm: VM) -> bool:
@@ -155,7 +155,8 @@ class FakeOwnership:
     def _granted(self, lease: Lease, held: Held) -> bool:
         vm = self.rows[held.vm_id]
         mine = (vm.host_id, vm.epoch) == (lease.host_id, lease.epoch) and vm.state is not VMState.STOPPED
-        return mine and (self.familiar or held.state in (None, vm.state))
+        same = held.run in (None, vm.run)
+        return mine and same and (self.familiar or held.state in (None, vm.state))
 
     async def claim_start(self, lease: Lease, vm_id: VMId, secret: Secret) -> VMSpec | None:
         await self.conduct.before("claim_start", vm_id)
@@ -175,9 +176,10 @@ class FakeOwnership:
             acked=vm.generation,
             epoch=lease.epoch,
             last_error=None,
+            run=Run(vm.run + 1),
         )
         await self.conduct.after("claim_start")
-        return spec_of(vm, secret)
+        return spec_of(self.rows[vm_id], secret)
 
     async def refuse(self, lease: Lease, vm_id: VMId, generation: Generation, error: str) -> None:
         await self.conduct.before("refuse", vm_id, generation, error)
@@ -197,15 +199,15 @@ class FakeOwnership:
     async def adopt(self, lease: Lease, vm: VM, again: bool = False) -> None:
         await self.conduct.before("adopt", vm.vm_id)
         row = self.rows[vm.vm_id]
-        if row.host_id != lease.host_id or row.epoch != vm.epoch:
+        if (row.host_id, row.epoch, row.run) != (lease.host_id, vm.epoch, vm.run):
             raise OwnershipLost("not this node's any more")
         acked = min(row.acked, Generation(row.generation - 1)) if again else row.acked
         self.rows.write(vm.vm_id, epoch=lease.epoch, acked=acked)
         await self.conduct.after("adopt")
 
-    async def save(self, lease: Lease, vm_id: VMId, expected: VMState, change: Change) -> None:
+    async def save(self, lease: Lease, vm_id: VMId, expected: VMState, change: Change, run: Run | None = None) -> None:
         await self.conduct.before("save", vm_id, expected, change)
-        vm = self._owned(lease, vm_id)
+        vm = self._owned(lease, vm_id, run)
         # A write whose answer was lost is repeated: the row then has the new state already.
         if vm.state not in (expected, change.state):
             raise OwnershipLost(f"VM {vm_id} is {vm.state.value}")
@@ -220,7 +222,7 @@ class FakeOwnership:
         self.saves.append((vm_id, expected, change))
         await self.conduct.after("save")
 
-    async def progress(self, lease: Lease, vm_id: VMId, phase: str, detail: str) -> None:
+    async def progress(self, lease: Lease, vm_id: VMId, phase: str, detail: str, run: Run | None = None) -> None:
         await self.conduct.before("progress", vm_id, phase, detail)
         self.texts.append((vm_id, phase, detail))
 
@@ -236,9 +238,16 @@ class FakeOwnership:
         await self.conduct.before("seen", vm_ids)
         self.seen_together.append(vm_ids)
 
-    async def release(self, lease: Lease, vm_id: VMId, error: str | None, ending: Ending = Ending.NEUTRAL) -> None:
+    async def release(
+        self,
+        lease: Lease,
+        vm_id: VMId,
+        error: str | None,
+        ending: Ending = Ending.NEUTRAL,
+        run: Run | None = None,
+    ) -> None:
         await self.conduct.before("release", vm_id, error)
-        vm = self._owned(lease, vm_id)
+        vm = self._owned(lease, vm_id, run)
         waits = vm.desired is Desired.RUNNING and vm.generation > vm.acked
         self.rows.write(
             vm_id,
@@ -255,9 +264,9 @@ class FakeOwnership:
         )
         await self.conduct.after("release")
 
-    def _owned(self, lease: Lease, vm_id: VMId) -> VM:
+    def _owned(self, lease: Lease, vm_id: VMId, run: Run | None) -> VM:
         vm = self.rows[vm_id]
-        if vm.host_id != lease.host_id or vm.epoch != lease.epoch:
+        if vm.host_id != lease.host_id or vm.epoch != lease.epoch or run not in (None, vm.run):
             raise OwnershipLost(f"VM {vm_id} is not this node's any more")
         return vm
 

@@ -116,7 +116,6 @@ def test_a_fail_over_that_forgets_a_claim_starts_nothing_twice() -> None:
             raise Violation("; ".join(left))
 
 
-@pytest.mark.xfail(strict=True, reason="a write is guarded by the node's epoch, not by the VM's run")
 @pytest.mark.parametrize("statement", ["release", "save"])
 def test_a_late_write_of_a_former_run_changes_nothing(statement: str) -> None:
     """It was given up and repeated, and takes effect when the same node runs the VM again, in the same epoch."""

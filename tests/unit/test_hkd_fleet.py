@@ -15,7 +15,7 @@ from qvd.hkd.runnerports import Ports
 from qvd.hkd.slots import Slots, SlotSizes
 from qvd.hkd.watch import WatchTimes
 from qvd.model.errors import DatabaseUnavailable, PermanentError, TransientError
-from qvd.model.ids import Epoch, HostId, TenantId, VMId
+from qvd.model.ids import Epoch, HostId, Run, TenantId, VMId
 from qvd.model.records import Desired, Domain, Guest, Lease
 from qvd.model.recovery import ENDED, INTERRUPTED
 from qvd.model.secret import Secret
@@ -341,6 +341,25 @@ class OrderTests(FleetCase):
         self.clock.pump([LOOK] * 3)
         assert self.states()[0] == "stopped"
         assert self.rows[1].last_error == INTERRUPTED
+
+    def test_what_is_written_is_about_the_run_that_was_claimed(self) -> None:
+        """The row is at the VM's next run, for whatever reason: this one is over."""
+        self.start()
+        self.order(1, Desired.RUNNING)
+        assert self.rows[1].run == 1 and self.states()[0] == "running"
+        self.rows.write(1, run=Run(2))
+        killing = self.conduct.hold("kill")
+        self.order(1, Desired.STOPPED)
+        assert killing.reached
+        assert self.states()[0] == "running", "not a word about it was written"
+
+    def test_of_a_vm_that_was_found_it_is_about_the_run_that_was_found(self) -> None:
+        self.put_up(1, run=Run(7))
+        self.start()
+        self.order(1, Desired.STOPPED)
+        self.driver.exit(VMId(1))
+        assert self.states()[0] == "stopped"
+        assert self.conduct.count("kill") == 0
 
     def test_a_stop_whose_acknowledgement_was_lost_is_carried_out(self) -> None:
         self.start()

@@ -48,6 +48,8 @@ STEPS = 25
 """Most rules of an example."""
 PORTION = 500
 """Examples of one run of Hypothesis, which remembers all of them."""
+UNDER_WAY = 1.1
+"""Seconds, more than a statement needs for its way when nothing is wrong with it."""
 LOOK = 4.0
 QUIET = 2
 """Looks in a row that must find nothing."""
@@ -296,6 +298,8 @@ def mend(farm: Farm, everything: bool) -> None:
     """No more faults. A node that is not there stays away, unless C{everything} is to come back, or none is left."""
     farm.plans.clear()
     farm.troubles.clear()
+    # A crash that was planned may be on its way.
+    farm.advance(UNDER_WAY)
     farm.bells, farm.jitter = "rung", min(farm.jitter, 0.05)
     # A clock that was set back makes leases of an hour: losses are found when it has caught up.
     farm.set_clock(farm.furthest - farm.offset)

@@ -9,7 +9,7 @@ from attrs import evolve
 from qvd.model.account import unix_name
 from qvd.model.crashloop import Ending, back_offs
 from qvd.model.errors import NotFound, OwnershipLost
-from qvd.model.ids import DIId, Generation, VMId
+from qvd.model.ids import DIId, Generation, Run, VMId
 from qvd.model.records import VM, Change, Desired, Held, Lease, VMSpec
 from qvd.model.secret import Secret
 from qvd.model.vm import VMState
@@ -55,6 +55,8 @@ class OwnershipStatements(HostStatements):
         row = self.vms.get(held.vm_id)
         if row is None or (row.vm.host_id, row.vm.epoch) != (lease.host_id, lease.epoch):
             return True
+        if held.run not in (None, row.vm.run):
+            return True
         if row.vm.state is VMState.STOPPED or familiar or held.state is None:
             return row.vm.state is VMState.STOPPED
         port = None if row.vm.guest is None else row.vm.guest.vma_port
@@ -95,9 +97,20 @@ class OwnershipStatements(HostStatements):
             acked=vm.generation,
             epoch=lease.epoch,
             last_error=None,
+            run=Run(vm.run + 1),
         )
-        home = f"{vm.tenant_id}/{vm_id}"
-        return VMSpec(vm_id, vm.tenant_id, vm.name, unix_name(vm.login), DIId(1), "desk", row.memory, home, secret)
+        return VMSpec(
+            vm_id=vm_id,
+            tenant_id=vm.tenant_id,
+            name=vm.name,
+            login=unix_name(vm.login),
+            di_id=DIId(1),
+            image="desk",
+            memory=row.memory,
+            home=f"{vm.tenant_id}/{vm_id}",
+            secret=secret,
+            run=Run(vm.run + 1),
+        )
 
     def may_start(self, lease: Lease) -> bool:
         """It is this epoch's turn, and its lease is live."""
@@ -119,14 +132,14 @@ class OwnershipStatements(HostStatements):
 
     def adopt(self, lease: Lease, vm: VM, again: bool = False) -> None:
         row = self.vms[vm.vm_id].vm
-        same = row.host_id == lease.host_id and row.epoch is not None and row.epoch == vm.epoch
+        same = row.host_id == lease.host_id and row.epoch is not None and row.epoch == vm.epoch and row.run == vm.run
         if not same or (row.epoch or 0) > lease.epoch:
             raise OwnershipLost(f"VM {vm.vm_id} is not this node's any more")
         acked = Generation(min(row.acked, row.generation - 1)) if again else row.acked
         self.write_vm(vm.vm_id, epoch=lease.epoch, acked=acked)
 
-    def save(self, lease: Lease, vm_id: VMId, expected: VMState, change: Change) -> None:
-        vm = self.owned(lease, vm_id)
+    def save(self, lease: Lease, vm_id: VMId, expected: VMState, change: Change, run: Run | None = None) -> None:
+        vm = self.owned(lease, vm_id, run)
         if vm.state not in (expected, change.state):
             raise OwnershipLost(f"VM {vm_id} is not this node's any more")
         secret = self.vms[vm_id].secret
@@ -144,9 +157,10 @@ class OwnershipStatements(HostStatements):
             guest=guest,
         )
 
-    def progress(self, lease: Lease, vm_id: VMId, phase: str, detail: str) -> None:
+    def progress(self, lease: Lease, vm_id: VMId, phase: str, detail: str, run: Run | None = None) -> None:
         vm = self.vms[vm_id].vm
-        if vm.host_id == lease.host_id and vm.epoch == lease.epoch and vm.phase == phase:
+        mine = vm.host_id == lease.host_id and vm.epoch == lease.epoch and self.same_run(vm, run)
+        if mine and vm.phase == phase:
             self.write_vm(vm_id, detail=detail)
 
     def show(self, lease: Lease, texts: Sequence[tuple[VMId, str, str]]) -> Collection[VMId]:
@@ -158,8 +172,15 @@ class OwnershipStatements(HostStatements):
                 shown.add(vm_id)
         return shown
 
-    def release(self, lease: Lease, vm_id: VMId, error: str | None, ending: Ending = Ending.NEUTRAL) -> None:
-        vm = self.owned(lease, vm_id)
+    def release(
+        self,
+        lease: Lease,
+        vm_id: VMId,
+        error: str | None,
+        ending: Ending = Ending.NEUTRAL,
+        run: Run | None = None,
+    ) -> None:
+        vm = self.owned(lease, vm_id, run)
         waits = vm.desired is Desired.RUNNING and vm.generation > vm.acked
         changes = self.released(vm) | {"phase": "stopped", "host_id": vm.host_id if waits else None}
         changes["failures"] = self._count(vm_id, ending)
@@ -179,8 +200,12 @@ class OwnershipStatements(HostStatements):
         self.vms[vm_id] = evolve(self.vms[vm_id], retry_at=retry_at)
         return failures
 
-    def owned(self, lease: Lease, vm_id: VMId) -> VM:
+    def owned(self, lease: Lease, vm_id: VMId, run: Run | None) -> VM:
         vm = self.vms[vm_id].vm
-        if vm.host_id != lease.host_id or vm.epoch != lease.epoch:
+        if vm.host_id != lease.host_id or vm.epoch != lease.epoch or not self.same_run(vm, run):
             raise OwnershipLost(f"VM {vm_id} is not this node's any more")
         return vm
+
+    def same_run(self, vm: VM, run: Run | None) -> bool:
+        """The fragment C{RUN}."""
+        return run in (None, vm.run)

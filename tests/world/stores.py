@@ -10,7 +10,7 @@ from zope.interface import implementer
 from qvd.interfaces import IExpiry, IHostImages, IHosts, IOwnership, ISessions, IVMs
 from qvd.model.crashloop import Ending
 from qvd.model.expiry import Expiring, Notice
-from qvd.model.ids import DIId, Generation, HostId, SessionId, UserId, VMId
+from qvd.model.ids import DIId, Generation, HostId, Run, SessionId, UserId, VMId
 from qvd.model.records import (
     VM,
     Capacity,
@@ -105,11 +105,11 @@ class LineOwnership:
     async def adopt(self, lease: Lease, vm: VM, again: bool = False) -> None:
         await self.line.call("adopt", lambda: self.db.adopt(lease, vm, again))
 
-    async def save(self, lease: Lease, vm_id: VMId, expected: VMState, change: Change) -> None:
-        await self.line.call("save", lambda: self.db.save(lease, vm_id, expected, change))
+    async def save(self, lease: Lease, vm_id: VMId, expected: VMState, change: Change, run: Run | None = None) -> None:
+        await self.line.call("save", lambda: self.db.save(lease, vm_id, expected, change, run))
 
-    async def progress(self, lease: Lease, vm_id: VMId, phase: str, detail: str) -> None:
-        await self.line.call("progress", lambda: self.db.progress(lease, vm_id, phase, detail))
+    async def progress(self, lease: Lease, vm_id: VMId, phase: str, detail: str, run: Run | None = None) -> None:
+        await self.line.call("progress", lambda: self.db.progress(lease, vm_id, phase, detail, run))
 
     async def show(self, lease: Lease, texts: Sequence[tuple[VMId, str, str]]) -> Collection[VMId]:
         return await self.line.call("show", lambda: self.db.show(lease, texts))
@@ -118,8 +118,15 @@ class LineOwnership:
         """The column that it writes decides nothing, and is not there."""
         await self.line.call("seen", lambda: None)
 
-    async def release(self, lease: Lease, vm_id: VMId, error: str | None, ending: Ending = Ending.NEUTRAL) -> None:
-        await self.line.call("release", lambda: self.db.release(lease, vm_id, error, ending))
+    async def release(
+        self,
+        lease: Lease,
+        vm_id: VMId,
+        error: str | None,
+        ending: Ending = Ending.NEUTRAL,
+        run: Run | None = None,
+    ) -> None:
+        await self.line.call("release", lambda: self.db.release(lease, vm_id, error, ending, run))
 
 
 @implementer(IVMs)
