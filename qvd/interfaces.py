@@ -287,9 +287,9 @@ class IOwnership(Interface):
         """All VMs whose row names this node, whatever their epoch."""
 
     async def pending(lease: Lease, carried: Collection[VMId]) -> Sequence[VM]:
-        """VMs of this node with an order that it has not taken up, and those that it has under this epoch but does not
-        carry, or that go on after their stop was taken up: a claim can be committed long after its answer was given
-        up, and what a former daemon acknowledged after this one had looked."""
+        """VMs of this node with an order that it has not taken up; those that it has, under this epoch or an older
+        one, but does not carry; and those that go on after their stop was taken up. A claim can be committed long after
+        its answer was given up, and so can what a former daemon adopted or acknowledged, after this one had looked."""
 
     async def account(lease: Lease, held: Sequence[Held]) -> Sequence[VMId]:
         """Compare all that this node carries with the rows. Until nothing differs on a server that is new to it, no

@@ -95,7 +95,7 @@ class Ownership:
         # Stops first: what they free may be what a start needs.
         rows = await self.db.fetch(
             f"SELECT {VM_COLUMNS} FROM {VM_TABLES} WHERE {PENDING} OR (r.host_id = %(host)s"
-            "  AND r.host_epoch = %(epoch)s AND r.vm_state <> 'stopped' AND (r.vm_id <> ALL(%(carried)s::integer[])"
+            "  AND r.host_epoch <= %(epoch)s AND r.vm_state <> 'stopped' AND (r.vm_id <> ALL(%(carried)s::integer[])"
             "  OR (r.desired_state = 'stopped' AND r.vm_state IN ('starting', 'running'))))"
             " ORDER BY r.desired_state DESC, r.ordered_at, r.vm_id",
             {"host": lease.host_id, "epoch": lease.epoch, "carried": list(carried)},

@@ -9,7 +9,7 @@ those without one wait in memory, in queues that are fair between tenants, and s
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Awaitable, Callable, Sequence
 
 from attrs import evolve
 from twisted.internet.defer import CancelledError, Deferred, DeferredList, TimeoutError
@@ -26,7 +26,7 @@ from qvd.interfaces import IBells
 from qvd.model.errors import DatabaseUnavailable, NotFound, OwnershipLost, QVDError, TransientError
 from qvd.model.ids import VMId
 from qvd.model.records import VM, Desired, Domain, Lease
-from qvd.model.recovery import INTERRUPTED, Plan, judge
+from qvd.model.recovery import ENDED, INTERRUPTED, Plan, judge
 from qvd.model.secret import Secret
 from qvd.model.vm import OWNED, QUEUES, Event, Step, VMState, Work
 from qvd.protocols.channels import vm_on_host
@@ -41,6 +41,8 @@ QUIET_LOOK = 0.05
 ACCOUNTABLE = OWNED - {Step.RELEASE}
 """Steps in which a row that does not grant the VM ends it. Before its release it has ended, the release asks the row
 itself, and cut short it would be done by halves."""
+_ORPHANED = {VMState.STARTING: INTERRUPTED, VMState.RUNNING: ENDED}
+"""What its user is told of a VM that nobody carried."""
 
 
 class Fleet:
@@ -212,15 +214,13 @@ class Fleet:
                 # A stop that was ordered meanwhile must not wait for the claims of a storm.
                 self._looks.now()
                 return
-            if vm.vm_id not in carried and vm.epoch == self._lease.epoch and vm.state is not VMState.STOPPED:
-                self._end_orphan(vm)
-            else:
-                await self._try(vm)
+            orphan = vm.vm_id not in carried and vm.state is not VMState.STOPPED
+            await self._try(vm, self._end_orphan if orphan else self._take_up)
 
-    async def _try(self, vm: VM) -> None:
-        """Take an order up. One that cannot be must not hold up those behind it, again and again."""
+    async def _try(self, vm: VM, work: Callable[[VM], Awaitable[None]]) -> None:
+        """One VM of a look. An order that cannot be taken up must not hold up those behind it, again and again."""
         try:
-            await self._take_up(vm)
+            await work(vm)
         except (DatabaseUnavailable, CancelledError):
             raise
         except QVDError as error:
@@ -228,16 +228,19 @@ class Fleet:
         except Exception:  # noqa: BLE001 - whatever it is, the next look tries again
             self.log.failure("VM {vm_id}: order not taken up", vm_id=vm.vm_id)
 
-    def _end_orphan(self, vm: VM) -> None:
-        """It was claimed by a statement whose answer was lost, and nobody carries it."""
+    async def _end_orphan(self, vm: VM) -> None:
+        """Nobody carries it: it was claimed by a statement whose answer was lost, or adopted by one of a former daemon
+        after this one had looked."""
+        if vm.epoch != self._lease.epoch:
+            await self._ports.ownership.adopt(self._lease, vm)
         if not self._lost:
-            self.log.warn("VM {vm_id}: its start was interrupted", vm_id=vm.vm_id)
+            self.log.warn("VM {vm_id}: {state}, and nobody carries it", vm_id=vm.vm_id, state=vm.state.value)
             runner = Runner(
                 vm.vm_id,
                 self._lease,
                 self._ports,
                 Step.KILL,
-                error=INTERRUPTED,
+                error=_ORPHANED.get(vm.state),
                 stored=vm.state,
                 tenant_id=vm.tenant_id,
                 run=vm.run,

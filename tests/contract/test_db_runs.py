@@ -8,7 +8,7 @@ import pytest
 import pytest_twisted
 
 from qvd.model.errors import OwnershipLost
-from qvd.model.ids import Run
+from qvd.model.ids import Epoch, Run
 from qvd.model.records import Change, Guest, Held, Lease, VMSpec
 from qvd.model.vm import VMState
 from tests.contract.stores import SECRET, World
@@ -96,3 +96,13 @@ async def test_a_row_grants_one_run(world: World) -> None:
     assert await account(lease, [Held(vm_id, VMState.STARTING, None, present.run)]) == []
     assert await account(lease, [Held(vm_id, VMState.STARTING, None, former.run)]) == [vm_id]
     assert await account(lease, [Held(vm_id, VMState.STARTING, None, Run(present.run + 1))]) == [vm_id]
+
+
+@pytest_twisted.ensureDeferred
+async def test_what_nobody_carries_is_pending_whatever_its_epoch(world: World) -> None:
+    old = await world.running_host()
+    await world.claimed(old)
+    new = await world.running_host()
+    assert [vm.epoch for vm in await world.ownership.pending(new, [])] == [old.epoch]
+    assert await world.ownership.pending(new, [world.vm_id]) == []
+    assert await world.ownership.pending(Lease(new.host_id, Epoch(old.epoch - 1)), []) == [], "a newer epoch's"

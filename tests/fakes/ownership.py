@@ -139,7 +139,7 @@ class FakeOwnership:
     async def pending(self, lease: Lease, carried: Collection[VMId]) -> Sequence[VM]:
         await self.conduct.before("pending")
         mine = [vm for vm in self.rows.table.values() if vm.host_id == lease.host_id]
-        left = [vm for vm in mine if vm.epoch == lease.epoch and vm.state is not VMState.STOPPED]
+        left = [vm for vm in mine if vm.epoch and vm.epoch <= lease.epoch and vm.state is not VMState.STOPPED]
         left = [vm for vm in left if vm.vm_id not in carried or goes_on(vm)]
         ordered = [
             vm for vm in mine if vm.generation > vm.acked and not (vm.desired is Desired.RUNNING and vm.retry_in)

@@ -18,6 +18,7 @@ import pytest
 from qvd.hkd.heartbeat import Heartbeat
 from qvd.model.ids import Generation, HostId, VMId
 from qvd.model.records import Lease
+from tests.world.daemon import LEASE
 from tests.world.farm import Farm
 from tests.world.interleavings import explore
 from tests.world.machine import Machine
@@ -114,6 +115,25 @@ def test_a_fail_over_that_forgets_a_claim_starts_nothing_twice() -> None:
         farm.advance(60.0)
         if left := unsettled(farm):
             raise Violation("; ".join(left))
+
+
+def test_an_adoption_by_a_former_daemon_comes_to_its_end() -> None:
+    """It takes effect between its successor's look at the rows and the successor's own adoption."""
+    for number in range(6):
+        farm = Farm(machines=2, vms=1, seed=number)
+        farm.judge = partial(judge, farm)
+        farm.advance(6.0)
+        farm.order(1, True)
+        farm.advance(4.0)
+        vm = farm.db.vms[VMId(1)].vm
+        assert vm.host_id is not None
+        farm.lose_power(vm.host_id)
+        former = farm.db.register(f"n{vm.host_id}", LEASE.lease)
+        farm.plans[vm.host_id, "bound"].append("answered late")
+        farm.restart(vm.host_id)
+        farm.later(0.5, partial(farm.db.adopt, former, vm))
+        farm.advance(60.0)
+        assert unsettled(farm) == []
 
 
 @pytest.mark.parametrize("statement", ["release", "save"])

@@ -342,6 +342,19 @@ class OrderTests(FleetCase):
         assert self.states()[0] == "stopped"
         assert self.rows[1].last_error == INTERRUPTED
 
+    def test_nor_does_what_a_former_daemon_adopts_too_late(self) -> None:
+        """It takes effect between this one's look at the rows and its own adoption, which finds another epoch."""
+        self.rows.write(1, state=VMState.RUNNING, host_id=HOST, epoch=Epoch(2), desired=Desired.RUNNING)
+        held = self.conduct.hold("adopt")
+        judging = self.begin(self.fleet.judge())
+        self.rows.write(1, epoch=OLD)
+        held.go_on()
+        self.result(judging)
+        self.fleet.start()
+        self.clock.pump([LOOK] * 3)
+        assert (self.states()[0], self.rows[1].host_id) == ("stopped", None)
+        assert self.rows[1].last_error == ENDED
+
     def test_what_is_written_is_about_the_run_that_was_claimed(self) -> None:
         """The row is at the VM's next run, for whatever reason: this one is over."""
         self.start()

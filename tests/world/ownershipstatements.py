@@ -26,7 +26,7 @@ class OwnershipStatements(HostStatements):
     def pending(self, lease: Lease, carried: Collection[VMId]) -> Sequence[VM]:
         def looks(row: VMRow) -> bool:
             vm = row.vm
-            mine = vm.epoch == lease.epoch and vm.state is not VMState.STOPPED
+            mine = vm.epoch is not None and vm.epoch <= lease.epoch and vm.state is not VMState.STOPPED
             return self.waits(row) or (mine and (vm.vm_id not in carried or self.goes_on(vm)))
 
         found = [row for row in self.vms.values() if row.vm.host_id == lease.host_id and looks(row)]
