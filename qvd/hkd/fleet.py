@@ -138,10 +138,13 @@ class Fleet:
             runner.tell(Event.LOST, reason)
 
     def stop_all(self, reason: str) -> None:
-        """End every VM in order, all at a time: the daemon has no time for queues."""
+        """End every VM in order, all at a time: the daemon has no time for queues.
+
+        @param reason: for those who wanted them to run, as a sentence.
+        """
         self._ports.slots.budgets[Work.STOP].lift()
         for runner in self._waiting_first():
-            runner.tell(Event.STOP, reason)
+            runner.stop(reason)
 
     def _waiting_first(self) -> Sequence[Runner]:
         """So that none gets the slot of another one, only to be told to end too."""

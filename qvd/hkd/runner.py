@@ -139,6 +139,12 @@ class Runner:
         self._ports.forget(self.vm_id)
         self.done.callback(None)
 
+    def stop(self, reason: str) -> None:
+        """Stop the VM for a reason that is the node's, which whoever wanted it to run reads in its row."""
+        if not self.going_down:
+            self._error = reason
+        self.tell(Event.STOP, reason)
+
     def leave(self) -> None:
         """Let go of the VM as it is: the daemon ends, and its successor adopts it."""
         if self._life is not None:

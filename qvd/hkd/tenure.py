@@ -204,11 +204,12 @@ class Tenure:
 
     async def close(self, stop_vms: bool) -> None:
         """Leave in order. With C{stop_vms} the VMs are stopped first; else they wait for the next daemon."""
+        parts = self._parts
         await self._say(HostState.STOPPING)
         await self._stop_looks()
         await self.fleet.stop_orders()
         if stop_vms:
-            self.fleet.stop_all("The node is being stopped")
+            self.fleet.stop_all(f"The node {parts.node.name} was stopped, and its desktops with it")
             await self.fleet.idle()
         await self.fleet.stop()
         await self._heartbeat.stop()

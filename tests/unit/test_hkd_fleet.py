@@ -614,6 +614,21 @@ class EndTests(FleetCase):
         self.driver.exit(VMId(2))
         self.result(idle)
         assert self.states() == ["stopped", "stopped", "stopped"]
+        assert [vm.last_error for vm in self.rows.table.values()] == ["end of day", "end of day", None]
+
+    def test_a_stop_that_was_ordered_needs_no_other_reason(self) -> None:
+        self.order(1, Desired.STOPPED)
+        self.fleet.stop_all("end of day")
+        self.driver.exit(VMId(1))
+        assert (self.states()[0], self.rows[1].last_error) == ("stopped", None)
+
+    def test_a_start_that_is_cut_short_says_why(self) -> None:
+        held = self.conduct.hold("start")
+        self.order(3, Desired.RUNNING)
+        self.fleet.stop_all("end of day")
+        held.go_on()
+        self.driver.exit(VMId(3))
+        assert (self.states()[2], self.rows[3].last_error) == ("stopped", "end of day")
 
     def test_waiting_for_all_to_end_can_be_given_up(self) -> None:
         idle: Deferred[None] = self.begin(self.fleet.idle())
