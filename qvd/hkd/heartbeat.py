@@ -98,6 +98,10 @@ class Heartbeat:
         """Renew at once: the node's row has changed."""
         self._beats.now()
 
+    def starting(self) -> bool:
+        """The node has not said yet that it runs, as the last renewal said."""
+        return self._status is not None and self._status.state is HostState.STARTING
+
     def draining(self) -> bool:
         """The node is to get empty, as the last renewal said."""
         return self._status is not None and self._status.drain is not None

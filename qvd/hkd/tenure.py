@@ -79,6 +79,7 @@ class Tenure:
         self._parts = parts
         self._inherits = inherits
         self.rests = False
+        self._leaves = False
         self.over: Deferred[str] = Deferred()
         self.status: INodeStatus
         self.fleet: Fleet
@@ -155,6 +156,10 @@ class Tenure:
 
     async def _renewed(self) -> None:
         await self.fleet.flush_seen()
+        if self._heartbeat.starting() and not self._leaves:
+            # Said before the first renewal, and forgotten in a fail-over: nobody else would ever say it again.
+            await self._parts.hosts.set_state(self._lease, HostState.RUNNING)
+            self._heartbeat.now()
         if self._heartbeat.draining():
             told = await self._parts.hosts.drain(self._lease)
             if told:
@@ -205,6 +210,7 @@ class Tenure:
     async def close(self, stop_vms: bool) -> None:
         """Leave in order. With C{stop_vms} the VMs are stopped first; else they wait for the next daemon."""
         parts = self._parts
+        self._leaves = True
         await self._say(HostState.STOPPING)
         await self._stop_looks()
         await self.fleet.stop_orders()

@@ -17,7 +17,7 @@ import pytest
 
 from qvd.hkd.heartbeat import Heartbeat
 from qvd.model.ids import Generation, HostId, VMId
-from qvd.model.records import Lease
+from qvd.model.records import HostState, Lease
 from tests.world.daemon import LEASE
 from tests.world.farm import Farm
 from tests.world.interleavings import explore
@@ -115,6 +115,16 @@ def test_a_fail_over_that_forgets_a_claim_starts_nothing_twice() -> None:
         farm.advance(60.0)
         if left := unsettled(farm):
             raise Violation("; ".join(left))
+
+
+def test_a_fail_over_that_forgets_that_a_node_runs() -> None:
+    farm = Farm(machines=2, vms=1, seed=1)
+    farm.advance(14.0)
+    farm.restart_database()
+    for number in (1, 2):
+        farm.db.write_host(HostId(number), state=HostState.STARTING)
+    farm.advance(10.0)
+    assert unsettled(farm) == []
 
 
 def test_an_adoption_by_a_former_daemon_comes_to_its_end() -> None:

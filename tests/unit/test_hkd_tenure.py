@@ -298,6 +298,22 @@ class DrainTests(TenureCase):
         self.result(self.tenure.close(stop_vms=False))
         assert self.world.bells.heard(host_changed(HOST)) == 0
 
+    def test_a_node_whose_row_forgets_that_it_runs_says_so_again(self) -> None:
+        self.clock.advance(5)
+        self.hosts.state = HostState.STARTING
+        self.clock.advance(5)
+        assert self.hosts.state is HostState.RUNNING
+        assert self.tenure.status.refusal() is None
+
+    def test_but_not_while_it_stops(self) -> None:
+        saying = self.conduct.hold("set_state")
+        closing = self.begin(self.tenure.close(stop_vms=False))
+        self.hosts.state = HostState.STARTING
+        self.clock.advance(5)
+        assert self.conduct.of("set_state")[1:] == [(HostState.STOPPING,)]
+        saying.go_on()
+        self.result(closing)
+
 
 class CloseTests(TenureCase):
     def setUp(self) -> None:

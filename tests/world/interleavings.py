@@ -95,7 +95,7 @@ class Interleaving(RuleBasedStateMachine):
     """
 
     tally = Tally()
-    forgets = False
+    forgets = True
     mutate: Callable[[Farm], None] = staticmethod(lambda farm: None)
 
     def __init__(self) -> None:
@@ -335,7 +335,7 @@ def explore(
     first_seed: int,
     mutate: Callable[[Farm], None] = lambda farm: None,
     shrink: bool = True,
-    forgets: bool = False,
+    forgets: bool = True,
 ) -> Tally:
     """Run interleavings until so many I{different} ones were seen; the same ones for the same C{first_seed}.
 
