@@ -3,7 +3,8 @@ C{make soak}: faults in random order on a farm of two real nodes, for C{SOAK_MIN
 
 C{SOAK_SEED} repeats an order. With names of scenarios on its command line, C{python -m tests.soak} tries these, once.
 C{SOAK_TIMES=default} is with the times of real nodes. After each fault an observer outside the nodes is asked for
-violations of "no VM runs twice", and the farm for what was left behind.
+violations of "no VM runs twice", and the farm for what was left behind. Before that a simulated farm goes through
+some interleavings.
 """
 
 from __future__ import annotations
@@ -25,8 +26,12 @@ from tests.soak.faultfarm import FaultFarm, fault_farm
 from tests.soak.outcome import Outcome
 from tests.soak.pgproxy import Side
 from tests.soak.scenarios import SCENARIOS
+from tests.world.interleavings import explore
+from tests.world.observer import Violation
 
 Fault = Callable[[FaultFarm], Outcome]
+INTERLEAVINGS = 300
+"""Of the simulated farm, different ones: some seconds."""
 LINES = 30
 """Of a node's log, when a fault was not survived."""
 CRASHES = 1
@@ -116,9 +121,27 @@ def suffer(farm: FaultFarm, name: str, fault: Fault, total: Total) -> bool:
     return fit and not leaks
 
 
+def interleave(seed: int, total: Total) -> None:
+    """The simulated farm, whose seconds are none: a portion of its interleavings is one scenario."""
+    total.scenarios += 1
+    began = time.monotonic()
+    try:
+        tally = explore(INTERLEAVINGS, seed)
+    except Violation:
+        traceback.print_exc(limit=-1, file=sys.stdout)
+        total.violations += 1
+    except Exception:  # noqa: BLE001  whatever it is, the faults are still to be tried
+        traceback.print_exc(file=sys.stdout)
+        total.failed += 1
+    else:
+        seconds = time.monotonic() - began
+        print(f"{tally.distinct} different interleavings of a simulated farm: 0 violations, {seconds:.1f} s in all")
+
+
 def soak(minutes: float, seed: int) -> Total:
     """@return: what to print last."""
     rng, total, until = random.Random(seed), Total(), time.monotonic() + minutes * 60
+    interleave(seed, total)
     cards: list[tuple[str, Fault]] = []
     known: dict[str, Fault] = {}
     for round_ in count(1):
