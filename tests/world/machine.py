@@ -112,10 +112,14 @@ class Machine:
             for guest in list(self.guests.values()):
                 self.end(guest, "The lease is over")
 
+    def may_run(self) -> bool:
+        """The watchdog's deadline, which the sandbox's supervisor reads before it starts anything, is still to come."""
+        return self.until is not None and self.uptime() < self.until
+
     def run(self, spec: VMSpec, up_in: float) -> Guest:
         """@raise TransientError: the lease is over, as the sandbox's supervisor reads in the watchdog's file; or it
         runs already."""
-        if self.until is None or self.uptime() >= self.until:
+        if not self.may_run():
             raise TransientError("The lease of this node is over")
         if spec.vm_id in self.guests:
             raise TransientError("It runs already")

@@ -26,12 +26,15 @@ class OwnershipStatements(HostStatements):
     def pending(self, lease: Lease, carried: Collection[VMId]) -> Sequence[VM]:
         def looks(row: VMRow) -> bool:
             vm = row.vm
-            mine = vm.epoch is not None and vm.epoch <= lease.epoch and vm.state is not VMState.STOPPED
-            return self.waits(row) or (mine and (vm.vm_id not in carried or self.goes_on(vm)))
+            return self.waits(row) or (self.is_ours(vm, lease) and (vm.vm_id not in carried or self.goes_on(vm)))
 
         found = [row for row in self.vms.values() if row.vm.host_id == lease.host_id and looks(row)]
         found.sort(key=lambda row: (row.vm.desired is Desired.RUNNING, row.ordered_at, row.vm.vm_id))
         return [self.read_vm(row) for row in found]
+
+    def is_ours(self, vm: VM, lease: Lease) -> bool:
+        """It runs, or did, under this epoch or an older one."""
+        return vm.epoch is not None and vm.epoch <= lease.epoch and vm.state is not VMState.STOPPED
 
     def waits(self, row: VMRow) -> bool:
         """The fragment C{PENDING}, but for the node."""
