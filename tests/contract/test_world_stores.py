@@ -141,7 +141,7 @@ class Both:
     async def do_drain(self) -> None:
         host_id, drain = self.chance.choice(self.hosts), self.chance.choice((None, None, *Drain))
         self.world.ask("UPDATE host_runtimes SET drain = %s WHERE host_id = %s", drain and drain.value, host_id)
-        self.memory.set_drain(host_id, drain)
+        self.memory.set_flags(host_id, drain, False)
         lease = self.chance.choice([lease for lease in self.leases if lease.host_id == host_id])
         await self.same(self.world.hosts.drain(lease), self.memory.drain, lease.host_id)
 

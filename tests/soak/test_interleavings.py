@@ -20,9 +20,9 @@ from tests.world.machine import Machine
 from tests.world.observer import Violation
 from tests.world.statements import MemoryDatabase
 
-WANTED = int(os.environ.get("QVD_INTERLEAVINGS", "1000"))
+WANTED = int(os.environ.get("QVD_INTERLEAVINGS", "600"))
 SEED = int(os.environ.get("QVD_SEED", "1"))
-ENOUGH = 1500
+ENOUGH = 1000
 """Interleavings within which each of the faults below must be found."""
 
 

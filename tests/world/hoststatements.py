@@ -63,10 +63,11 @@ class HostStatements(Tables):
             raise OwnershipLost("The lease of this node is over")
         self.write_host(lease.host_id, state=state)
 
-    def set_drain(self, host_id: HostId, drain: Drain | None) -> None:
-        """The flag alone: what follows is L{drain}."""
-        if self.hosts[host_id].drain is not drain:
-            self.write_host(host_id, drain=drain)
+    def set_flags(self, host_id: HostId, drain: Drain | None, blocked: bool) -> None:
+        """These alone: what follows is L{drain}."""
+        row = self.hosts[host_id]
+        if (row.drain, row.blocked) != (drain, blocked):
+            self.write_host(host_id, drain=drain, blocked=blocked)
             self.notify(host_changed(host_id), "")
 
     def drain(self, host_id: HostId) -> int:

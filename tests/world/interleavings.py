@@ -34,8 +34,8 @@ from qvd.hkd.runner import Runner
 from qvd.hkd.tenure import Tenure
 from qvd.l7r.connect import Attempt, Connector
 from qvd.l7r.ledger import Ledger
-from qvd.model.ids import VMId
-from qvd.model.records import Desired
+from qvd.model.ids import HostId, VMId
+from qvd.model.records import Desired, Drain
 from qvd.model.vm import VMState
 from tests.world.daemon import CLUSTER, DEADLINES, LEASE, RECONCILE
 from tests.world.farm import Farm
@@ -55,8 +55,8 @@ QUIET = 2
 """Looks in a row that must find nothing."""
 LOGGING = (Attempt, Cluster, Connector, Fleet, Heartbeat, Ledger, Node, Periodic, Runner, Tenure)
 STATEMENTS = (
-    "register renew set_state end_stale_sessions read_clock declare_lost bound pending claim_start acknowledge adopt"
-    " account show save release claim connected has_ended end unended get order_start unplaced place_again"
+    "register renew set_state drain end_stale_sessions read_clock declare_lost bound pending claim_start acknowledge"
+    " adopt account show save release claim connected has_ended end unended get order_start unplaced place_again"
 ).split()
 FATES = ("lost", "unanswered", "late", "answered late", "crash before", "crash after")
 OPERATIONS = ("prepare", "start", "shutdown", "kill", "destroy", "list")
@@ -230,6 +230,15 @@ class Interleaving(RuleBasedStateMachine):
         """To a server that has not heard of the last seconds, and of no order in them."""
         self._note("fail over", back).restart_database(back)
         self.wanted.clear()
+
+    @rule(number=numbers, drain=st.sampled_from((None, *Drain)), blocked=st.booleans())
+    def node_gets_flags(self, number: int, drain: Drain | None, blocked: bool) -> None:
+        """By an administrator. What is stopped by that is stopped by an order."""
+        farm = self._note("flags", number, drain, blocked)
+        farm.db.set_flags(HostId(self._number(number)), drain, blocked)
+        farm.committed(0, "flags")
+        if drain is Drain.STOP:
+            self.wanted.clear()
 
     @rule(by=st.sampled_from((-3600.0, -10.0, -1.0, 1.0, 10.0, 3600.0)))
     def database_clock_is_set(self, by: float) -> None:
