@@ -222,7 +222,8 @@ class IVMs(Interface):
         """Want the VM to be stopped. No effect on a VM that is."""
 
     async def unplaced() -> Sequence[VMId]:
-        """The VMs whose order to start has lost its node, and waits for another one."""
+        """The VMs whose order to start has lost its node, and waits for another one: the first of them, where there are
+        very many."""
 
     async def place_again(vm_id: VMId, cause: str) -> bool:
         """Give such an order another node; withdraw it, with the reason to show, where none can take it. No effect

@@ -193,13 +193,13 @@ def initialize(
     return tuple(migration.title for migration in migrations)
 
 
-async def check_compatible(db: IDatabase, known: int | None = None) -> None:
+async def check_compatible(db: IDatabase, known: int) -> None:
     """Whether this release can work on the database: a node asks before anything else.
 
-    @param known: the schema that this release knows.
+    @param known: the schema that this release knows: L{schema_version} when the process began. Its files may be a newer
+        release's by now.
     @raise SchemaError: it can not, and what to do.
     """
-    known = schema_version() if known is None else known
     try:
         rows = await db.fetch("SELECT component, version FROM versions")
     except psycopg2.errors.UndefinedTable:

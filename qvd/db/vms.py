@@ -31,6 +31,8 @@ CANDIDATES = """
         SELECT host_id, sum(reserved_ram)::bigint AS memory FROM vm_runtimes WHERE host_id IS NOT NULL GROUP BY host_id
     ) reserved USING (host_id) WHERE h.decommissioned_at IS NULL ORDER BY hosts.name
 """
+UNPLACED = 200
+"""Orders without a node that one look is given. More would keep a daemon from being handed over in time."""
 GOING_DOWN = (VMState.STOPPING, VMState.ZOMBIE)
 
 
@@ -107,7 +109,8 @@ class VMs:
     async def unplaced(self) -> Sequence[VMId]:
         rows = await self.db.fetch(
             "SELECT vm_id FROM vm_runtimes"
-            " WHERE host_id IS NULL AND generation > acked_generation ORDER BY since, vm_id"
+            " WHERE host_id IS NULL AND generation > acked_generation ORDER BY since, vm_id LIMIT %s",
+            (UNPLACED,),
         )
         return [VMId(row["vm_id"]) for row in rows]
 

@@ -27,7 +27,7 @@ from qvd.db.connection import Meter
 from qvd.db.expiry import Expiry
 from qvd.db.hosts import Hosts
 from qvd.db.images import HostImages
-from qvd.db.migrate import check_compatible
+from qvd.db.migrate import check_compatible, schema_version
 from qvd.db.notify import Bells
 from qvd.db.ownership import Ownership
 from qvd.db.pool import Pool
@@ -117,6 +117,7 @@ class Composition:
     """
 
     def __init__(self, settings: Settings, machine: Machine) -> None:
+        known = schema_version()
         self.settings = settings
         self.machine = machine
         reactor = machine.reactor
@@ -155,7 +156,7 @@ class Composition:
             parts=self.parts,
             above=self._above(),
             times=configured.node_times(settings),
-            check=lambda: check_compatible(self.pool),
+            check=lambda: check_compatible(self.pool, known),
             ready=machine.ready,
             failed=machine.failed,
             upgrade=None if self.succession is None else Upgrade(self.succession, self._retired, machine.finished),

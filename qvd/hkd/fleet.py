@@ -164,16 +164,21 @@ class Fleet:
         """Take up no order any more, and wait until no boot is under way, C{seconds} at most: one that is cut off is
         a start that failed."""
         await self.stop_orders()
-        for runner in self._waiting_first():
-            if runner.position.step in QUEUES:
-                # What it frees would let the next one begin. Its order is taken up again by the successor.
-                runner.leave()
         until = self._clock.seconds() + seconds
-        while self._booting() and self._clock.seconds() < until:
+        self._leave_queues()
+        while self._on_their_way() and self._clock.seconds() < until:
             await deferLater(self._clock, QUIET_LOOK)
+            self._leave_queues()
 
-    def _booting(self) -> bool:
-        return any(runner.position.step in (Step.PREPARE, Step.BOOT) for runner in self._runners.values())
+    def _leave_queues(self) -> None:
+        """Of a VM that waits by its row, the successor takes up the order again."""
+        for runner in self._waiting_first():
+            if runner.position.step in QUEUES and runner.held.state is not None:
+                runner.leave()
+
+    def _on_their_way(self) -> bool:
+        cut_off = (*QUEUES, Step.PREPARE, Step.BOOT)
+        return any(runner.position.step in cut_off for runner in self._runners.values())
 
     async def stop_orders(self) -> None:
         """Take up no order any more."""

@@ -138,7 +138,7 @@ async def test_compatible(empty_database: str, write: Write) -> None:
     await pool.start()
     try:
         with pytest.raises(SchemaError, match="run qvd-db init"):
-            await check_compatible(pool)
+            await check_compatible(pool, migrate.schema_version())
         folder = write(m0001_initial=FIRST, m0002_things=SECOND)
         migrate.initialize(empty_database, folder=folder)
         for known in (1, 2):
@@ -161,7 +161,7 @@ async def test_the_schema_of_this_release(database: str, postgres: RealPostgres)
     pool = Pool(reactor, postgres.as_role(database, "qvd_node"), 1, 10.0, random.Random(1))
     await pool.start()
     try:
-        await check_compatible(pool)
+        await check_compatible(pool, migrate.schema_version())
     finally:
         await pool.stop()
 

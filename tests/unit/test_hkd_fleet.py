@@ -417,6 +417,26 @@ class QueueTests(FleetCase):
             101: "Position 2 in the queue of node n2",
         }
 
+    def test_who_waits_is_left_to_the_successor_once_its_row_says_so(self) -> None:
+        boot = self.conduct.hold("start")
+        self.start()
+        self.order(1, Desired.RUNNING)
+        saved = self.conduct.hold("save")
+        self.order(2, Desired.RUNNING)
+        assert saved.reached and self.rows[2].phase != Step.PREPARED.value
+        quiet = self.begin(self.fleet.quiet(10.0))
+        self.clock.advance(1)
+        assert not saved.cancelled
+        saved.go_on()
+        self.clock.advance(1)
+        assert self.rows[2].phase == Step.PREPARED.value
+        assert list(self.fleet.running) == [VMId(1)]
+        assert self.waits(quiet)
+        boot.go_on()
+        self.clock.advance(1)
+        self.result(quiet)
+        assert list(self.fleet.running) == [VMId(1)], "which goes on"
+
     def test_a_stop_goes_through_while_boots_wait(self) -> None:
         self.start()
         self.order(4, Desired.RUNNING)
