@@ -1,0 +1,36 @@
+"""Ports: what services ask of the database, the hypervisor, an authenticator, a guest, and one another."""
+
+from __future__ import annotations
+
+from qvd.interfaces.accounts import IAdministrators, IHasher, IPasswordAuthenticator, ITokenAuthenticator, IUsers
+from qvd.interfaces.daemon import IDeadline, INodeStatus, ISessionKiller
+from qvd.interfaces.database import IBells, IDatabase, ITransaction, Parameters, Row
+from qvd.interfaces.desktops import IImages, ISessions, IVMs
+from qvd.interfaces.guests import IDriver, IGuest, IGuestDialer
+from qvd.interfaces.nodes import IExpiry, IHostImages, IHosts, IOwnership
+
+__all__ = [
+    "IAdministrators",
+    "IBells",
+    "IDatabase",
+    "IDeadline",
+    "IDriver",
+    "IExpiry",
+    "IGuest",
+    "IGuestDialer",
+    "IHasher",
+    "IHostImages",
+    "IHosts",
+    "IImages",
+    "INodeStatus",
+    "IOwnership",
+    "IPasswordAuthenticator",
+    "ISessionKiller",
+    "ISessions",
+    "ITokenAuthenticator",
+    "ITransaction",
+    "IUsers",
+    "IVMs",
+    "Parameters",
+    "Row",
+]
