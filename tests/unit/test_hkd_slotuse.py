@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import pytest
-from hypothesis import given
+from hypothesis import example, given
 from hypothesis import strategies as st
 
 from qvd.hkd.slots import Slots, SlotSizes
@@ -22,6 +22,7 @@ def counts(slots: Slots) -> dict[Work, int]:
 
 
 @given(happenings)
+@example([(0, Event.DONE), (0, Event.STOP), (0, Event.DONE)])
 def test_slots_go_with_the_steps(told: list[tuple[int, Event]]) -> None:
     slots = Slots(SlotSizes(unpack=1, boot=1, stop=1))
     uses = [SlotUse(slots, "n1", VMId(number), TenantId(number % 2)) for number in range(5)]
@@ -29,15 +30,13 @@ def test_slots_go_with_the_steps(told: list[tuple[int, Event]]) -> None:
 
     def tell(number: int, event: Event) -> None:
         """As the runner does."""
-        new = advance(at[number], event)
-        if new.turn != at[number].turn:
-            new = uses[number].line_up(new)
-            uses[number].occupy(new.step)
-            new, again = due(new)
-            at[number] = new
+        former, at[number] = at[number], advance(at[number], event)
+        if at[number].turn != former.turn:
+            at[number] = uses[number].line_up(at[number])
+            uses[number].occupy(at[number].step)
+            at[number], again = due(at[number])
             for postponed in again:
                 tell(number, postponed)
-        at[number] = new
 
     for number, use in enumerate(uses):
         use.occupy(at[number].step)

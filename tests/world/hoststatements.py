@@ -81,8 +81,11 @@ class HostStatements(Tables):
         ]
         done = self.give_up_orders(host_id)
         if drain is Drain.STOP:
+            why = f"The node {self.hosts[host_id].name}, on which this desktop was starting, is being drained"
             for vm in goes_on:
-                self.write_vm(vm.vm_id, desired=Desired.STOPPED, generation=Generation(vm.generation + 1))
+                error = why if vm.state is VMState.STARTING else vm.last_error
+                generation = Generation(vm.generation + 1)
+                self.write_vm(vm.vm_id, desired=Desired.STOPPED, generation=generation, last_error=error)
             done += len(goes_on)
         return done
 

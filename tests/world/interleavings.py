@@ -159,8 +159,12 @@ class Interleaving(RuleBasedStateMachine):
 
     @rule(vm_id=vms, running=st.booleans())
     def order(self, vm_id: int, running: bool) -> None:
-        if self._note("order", vm_id, running).order(self._vm(vm_id), running) is None:
-            self.wanted[self._vm(vm_id)] = running
+        farm = self._note("order", vm_id, running)
+        if farm.order(self._vm(vm_id), running) is None:
+            # The desktops of a node that is to get empty are stopped, whoever wants them: that is an order, too.
+            host_id = farm.db.vms[VMId(self._vm(vm_id))].vm.host_id
+            emptied = host_id is not None and farm.db.hosts[host_id].drain is Drain.STOP
+            self.wanted[self._vm(vm_id)] = running and not emptied
 
     @rule(number=numbers)
     def daemon_is_killed(self, number: int) -> None:
