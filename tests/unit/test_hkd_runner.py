@@ -71,6 +71,10 @@ class RunnerCase(Case):
         """What was done, writes and looks left out."""
         return list(self.conduct.names(*EFFECTS))
 
+    def tearDown(self) -> None:
+        # One that goes on trying would do so when its memory is wanted, in another test.
+        self.runner.leave()
+
     def run_up(self) -> None:
         self.runner.start()
         assert self.step is Step.RUNNING
