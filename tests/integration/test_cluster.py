@@ -13,32 +13,19 @@ import psutil
 import pytest
 
 from qvd.protocols.l7r import VM_INFO
-from tests.conftest import require
-from tests.integration.desktop import SESSION
 from tests.integration.farm import Client, Farm, OtherNode, eventually
+from tests.integration.hastyfarm import LEASE, MARGIN, hasty_farm
 
 AGENT = "twisted qvd-vma"
 FENCED = "may not run VMs any more"
-LEASE, MARGIN = 6.0, 1.0
 FENCE = 0.75
 """After this part of its lease a node ends its VMs."""
 
 
 @pytest.fixture
 def farm(tmp_path: Path) -> Iterator[Farm]:
-    require("bwrap", "nxagent", "xterm")
-    program = tmp_path / "session"
-    program.write_text(SESSION)
-    program.chmod(0o755)
-    times = {"hkd.lease": LEASE, "hkd.heartbeat": 1.0, "hkd.cluster.interval": 0.5, "hkd.cluster.margin": MARGIN}
-    # Both nodes are this machine, so that only what is reserved on each tells them apart.
-    weights = {f"l7r.loadbalancer.plugin.default.weight.{name}": 0.0 for name in ("cpu", "random")}
-    made = Farm(tmp_path, program, {"hkd.stop.vms": True, **times, **weights})
-    made.start()
-    try:
+    with hasty_farm(tmp_path) as made:
         yield made
-    finally:
-        made.stop()
 
 
 @pytest.fixture
