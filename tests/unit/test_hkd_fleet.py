@@ -66,6 +66,10 @@ class FleetCase(Case):
             lambda: Secret("new"),
         )
 
+    def tearDown(self) -> None:
+        # What goes on would do so when its memory is wanted, in another test.
+        self.begin(self.fleet.stop())
+
     def start(self) -> None:
         self.result(self.fleet.judge())
         self.fleet.start()
