@@ -139,16 +139,16 @@ class Pool:
             self._first.errback(unavailable())
 
     async def fetch(self, sql: str, parameters: Parameters = ()) -> Sequence[Row]:
-        return await self._use(lambda link: link.fetch(sql, parameters))
+        return await self._use(lambda link: self._retried("statement", lambda: link.fetch(sql, parameters)))
 
     async def fetch_one(self, sql: str, parameters: Parameters = ()) -> Row | None:
-        return await self._use(lambda link: link.fetch_one(sql, parameters))
+        return await self._use(lambda link: self._retried("statement", lambda: link.fetch_one(sql, parameters)))
 
     async def execute(self, sql: str, parameters: Parameters = ()) -> int:
-        return await self._use(lambda link: link.execute(sql, parameters))
+        return await self._use(lambda link: self._retried("statement", lambda: link.execute(sql, parameters)))
 
     async def transact(self, name: str, work: Callable[[ITransaction], Awaitable[T]]) -> T:
-        return await self._use(lambda link: self._transact(link, name, work))
+        return await self._use(lambda link: self._retried(name, lambda: self._attempt(link, name, work)))
 
     # Connections, in and out of use.
 
@@ -275,16 +275,17 @@ class Pool:
 
     # Transactions.
 
-    async def _transact(self, link: Link, name: str, work: Callable[[ITransaction], Awaitable[T]]) -> T:
+    async def _retried(self, name: str, attempt: Callable[[], Awaitable[T]]) -> T:
+        """Whatever the server has undone for the sake of others is done again."""
         for retry in range(RETRIES):
             try:
-                return await self._attempt(link, name, work)
+                return await attempt()
             except psycopg2.Error as error:
                 if error.pgcode not in RETRIED:
                     raise
                 self.log.debug("Transaction {name} is tried again: {reason}", name=name, reason=reason_of(error))
             await deferLater(self._reactor, self._rng.uniform(0, 0.02 * 2**retry))
-        return await self._attempt(link, name, work)
+        return await attempt()
 
     async def _attempt(self, link: Link, name: str, work: Callable[[ITransaction], Awaitable[T]]) -> T:
         async def marked() -> T:

@@ -28,6 +28,7 @@ class ITransaction(Interface):
 class IDatabase(ITransaction):
     """PostgreSQL. C{fetch}, C{fetch_one} and C{execute} here are transactions of one statement each.
 
+    What the server undoes for the sake of others, as in a deadlock, is tried again a bounded number of times.
     Each call may raise L{qvd.model.errors.DatabaseUnavailable}: the server does not answer, or the deadline passed.
     Whether a write took place is then unknown. Errors of the statement itself (a violated constraint) come as
     C{psycopg2.Error}, with the connection kept.

@@ -255,6 +255,21 @@ async def test_serialization_failure_is_tried_again(new_pool: NewPool) -> None:
 
 
 @pytest_twisted.ensureDeferred
+@pytest.mark.parametrize("call", ["execute", "fetch", "fetch_one"])
+async def test_a_statement_of_its_own_is_tried_again(new_pool: NewPool, call: str) -> None:
+    pool = new_pool()
+    await pool.start()
+    # A sequence goes on where all else is undone.
+    await pool.execute("CREATE SEQUENCE tries")
+    await pool.execute(
+        "CREATE FUNCTION third_time() RETURNS bigint LANGUAGE plpgsql AS $$ DECLARE n bigint := nextval('tries'); BEGIN"
+        " IF n < 3 THEN RAISE EXCEPTION SQLSTATE '40P01'; END IF; RETURN n; END $$"
+    )
+    await getattr(pool, call)("SELECT third_time()")
+    assert await pool.fetch("SELECT last_value FROM tries") == [{"last_value": 3}]
+
+
+@pytest_twisted.ensureDeferred
 async def test_retries_are_bounded(new_pool: NewPool) -> None:
     pool = new_pool()
     await pool.start()
