@@ -8,7 +8,7 @@ first of them. When it rings the rows are read again, so a date that has changed
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 
 from attrs import frozen
 from twisted.internet.defer import CancelledError, Deferred
@@ -66,16 +66,12 @@ class ExpiryWatch:
         self._tries: dict[Telling, int] = {}
         self._told: set[Telling] = set()
         self._telling: dict[Telling, Deferred[None]] = {}
-        self._end: Callable[[], None] | None = None
 
     def start(self) -> None:
-        self._end = self._bells.listen(expiry_on_host(self._lease.host_id), lambda _: self._looks.now())
+        self._looks.heed(self._bells, expiry_on_host(self._lease.host_id))
         self._looks.start()
 
     async def stop(self) -> None:
-        end, self._end = self._end, None
-        if end is not None:
-            end()
         await self._looks.stop()
         self._disarm()
         for telling in list(self._telling.values()):
@@ -99,7 +95,7 @@ class ExpiryWatch:
         left = [next_look(vm, 0.0, self._parts.warning) for vm in vms]
         moments = [seconds for seconds in left if seconds is not None]
         # What comes after the next look anyway is left to it, and to what the database's clock says then.
-        if self._end is not None and moments and min(moments) < self._parts.look:
+        if self._looks.running and moments and min(moments) < self._parts.look:
             self._timer = self._clock.callLater(max(min(moments) - elapsed, 0.0), self._ring)
 
     def _ring(self) -> None:

@@ -130,16 +130,12 @@ class ImageWatch:
         self._parts = parts
         self._said = False
         self._looks = Periodic(clock, parts.seconds, self.look, "looking for disk images")
-        self._end: Callable[[], None] | None = None
 
     def start(self) -> None:
-        self._end = self._bells.listen(images_changed(), lambda _: self._looks.now())
+        self._looks.heed(self._bells, images_changed())
         self._looks.start()
 
     async def stop(self) -> None:
-        end, self._end = self._end, None
-        if end is not None:
-            end()
         await self._looks.stop()
 
     async def look(self) -> None:

@@ -10,6 +10,7 @@ from twisted.internet.defer import CancelledError, Deferred
 from twisted.internet.interfaces import IDelayedCall, IReactorTime
 from twisted.logger import Logger
 
+from qvd.interfaces import IBells
 from qvd.model.errors import QVDError
 
 
@@ -31,6 +32,16 @@ class Periodic:
         self._turn: Deferred[None] | None = None
         self._again = False
         self._running = False
+        self._deafen: list[Callable[[], None]] = []
+
+    @property
+    def running(self) -> bool:
+        """Between L{start} and L{stop}."""
+        return self._running
+
+    def heed(self, bells: IBells, channel: str) -> None:
+        """Let these bells shorten the wait, too, until L{stop}."""
+        self._deafen.append(bells.listen(channel, lambda _: self.now()))
 
     def start(self) -> None:
         """Run now, and from now on."""
@@ -74,6 +85,9 @@ class Periodic:
     async def stop(self) -> None:
         """No further turn; returns when the present one is over."""
         self._running = False
+        for deafen in self._deafen:
+            deafen()
+        self._deafen.clear()
         if self._timer is not None:
             self._timer.cancel()
             self._timer = None

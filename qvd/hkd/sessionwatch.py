@@ -9,8 +9,6 @@ idle: the database has failed over to a server that does not know its last secon
 
 from __future__ import annotations
 
-from collections.abc import Callable
-
 from twisted.internet.interfaces import IReactorTime
 
 from qvd.hkd.periodic import Periodic
@@ -39,16 +37,12 @@ class SessionWatch:
         self._killer = killer
         self._bells = bells
         self._looks = Periodic(clock, look_seconds, self._look, "looking for sessions to end")
-        self._end: Callable[[], None] | None = None
 
     def start(self) -> None:
-        self._end = self._bells.listen(session_on_host(self._host_id), lambda _: self._looks.now())
+        self._looks.heed(self._bells, session_on_host(self._host_id))
         self._looks.start()
 
     async def stop(self) -> None:
-        end, self._end = self._end, None
-        if end is not None:
-            end()
         await self._looks.stop()
 
     async def _look(self) -> None:

@@ -7,6 +7,7 @@ from twisted.internet.task import Clock
 
 from qvd.hkd.periodic import Periodic, observe
 from qvd.model.errors import DatabaseUnavailable
+from tests.fakes.bells import FakeBells
 from tests.fakes.case import Case
 from tests.fakes.conduct import Conduct
 
@@ -38,6 +39,20 @@ class PeriodicTests(Case):
         assert self.turns == 1
         self.clock.advance(0.1)
         assert self.turns == 2
+
+    def test_bells_are_heeded_from_start_to_stop(self) -> None:
+        bells = FakeBells()
+        self.periodic.heed(bells, "sheep")
+        bells.ring("sheep")
+        assert self.turns == 0 and not self.periodic.running
+        self.periodic.start()
+        bells.ring("sheep")
+        bells.ring("wolves")
+        assert self.turns == 2 and self.periodic.running
+        self.result(self.periodic.stop())
+        bells.ring("sheep")
+        assert self.turns == 2
+        assert bells.heard("sheep") == 0
 
     def test_the_pause_begins_when_a_turn_has_ended(self) -> None:
         held = self.conduct.hold("work")

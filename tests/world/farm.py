@@ -5,7 +5,6 @@ from __future__ import annotations
 import heapq
 from collections import defaultdict, deque
 from collections.abc import Callable
-from datetime import UTC, datetime
 from itertools import count
 from random import Random
 from typing import Any, cast
@@ -15,9 +14,9 @@ from twisted.internet.defer import CancelledError, Deferred
 from twisted.python.failure import Failure
 
 from qvd.model.errors import QVDError
-from qvd.model.ids import Generation, TenantId, UserId, VMId
-from qvd.model.records import VM, Desired, Guest, User
-from qvd.model.vm import VMState
+from qvd.model.ids import UserId, VMId
+from qvd.model.records import VM, Guest, User
+from tests.fakes.ownership import vm_row
 from tests.world.daemon import Daemon, Wire
 from tests.world.line import Line
 from tests.world.machine import Machine, SimulatedGuest
@@ -34,26 +33,7 @@ ORDERLY = (0.001, 0.002)
 
 def new_vm(number: int) -> VM:
     """A stopped one that nobody wants, of a user of its own."""
-    return VM(
-        vm_id=VMId(number),
-        tenant_id=TenantId(1),
-        user_id=UserId(number),
-        name=f"vm{number}",
-        login=f"user{number}",
-        blocked=False,
-        state=VMState.STOPPED,
-        desired=Desired.STOPPED,
-        generation=Generation(0),
-        acked=Generation(0),
-        host_id=None,
-        epoch=None,
-        phase="stopped",
-        detail="",
-        last_error=None,
-        guest=None,
-        session_id=None,
-        since=datetime(2026, 1, 1, tzinfo=UTC),
-    )
+    return vm_row(number, user_id=UserId(number), login=f"user{number}")
 
 
 @define
