@@ -160,6 +160,8 @@ class Ownership:
             "UPDATE vm_runtimes SET host_epoch = %(epoch)s, acked_generation = CASE WHEN %(again)s"
             "  THEN least(acked_generation, generation - 1) ELSE acked_generation END"
             " WHERE vm_id = %(vm)s AND host_id = %(host)s AND host_epoch = %(old)s AND host_epoch <= %(epoch)s"
+            # A server that has forgotten this epoch will give it, or an older one, to the node's next registration.
+            " AND EXISTS (SELECT FROM host_runtimes h WHERE h.host_id = %(host)s AND h.epoch = %(epoch)s)"
             f" AND {RUN}",
             {
                 "vm": vm.vm_id,

@@ -106,3 +106,13 @@ async def test_what_nobody_carries_is_pending_whatever_its_epoch(world: World) -
     assert [vm.epoch for vm in await world.ownership.pending(new, [])] == [old.epoch]
     assert await world.ownership.pending(new, [world.vm_id]) == []
     assert await world.ownership.pending(Lease(new.host_id, Epoch(old.epoch - 1)), []) == [], "a newer epoch's"
+
+
+@pytest_twisted.ensureDeferred
+async def test_nothing_is_adopted_under_an_epoch_that_the_server_does_not_know(world: World) -> None:
+    lease = await world.running_host()
+    await world.claimed(lease)
+    (vm,) = await world.ownership.bound(lease)
+    with pytest.raises(OwnershipLost):
+        await world.ownership.adopt(Lease(lease.host_id, Epoch(lease.epoch + 1)), vm)
+    assert world.row()["host_epoch"] == lease.epoch

@@ -136,10 +136,14 @@ class OwnershipStatements(HostStatements):
     def adopt(self, lease: Lease, vm: VM, again: bool = False) -> None:
         row = self.vms[vm.vm_id].vm
         same = row.host_id == lease.host_id and row.epoch is not None and row.epoch == vm.epoch and row.run == vm.run
-        if not same or (row.epoch or 0) > lease.epoch:
+        if not same or (row.epoch or 0) > lease.epoch or not self.is_present(lease):
             raise OwnershipLost(f"VM {vm.vm_id} is not this node's any more")
         acked = Generation(min(row.acked, row.generation - 1)) if again else row.acked
         self.write_vm(vm.vm_id, epoch=lease.epoch, acked=acked)
+
+    def is_present(self, lease: Lease) -> bool:
+        """It is the node's newest epoch."""
+        return self.hosts[lease.host_id].epoch == lease.epoch
 
     def save(self, lease: Lease, vm_id: VMId, expected: VMState, change: Change, run: Run | None = None) -> None:
         vm = self.owned(lease, vm_id, run)
