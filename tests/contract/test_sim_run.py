@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 from pathlib import Path
 
 from attrs import evolve
@@ -61,6 +62,8 @@ for = 3
 
 
 async def run(day: Scenario, postgres: RealPostgres, folder: Path) -> tuple[Record, Farm]:
+    # What other tests have left suspended ends now, and not as an internal error of the farm.
+    gc.collect()
     dsn = postgres.create_database()
     database = SimulationDatabase(dsn, day.pace is Pace.VIRTUAL)
     farm = Farm(reactor, day, database, folder)

@@ -70,6 +70,12 @@ class UpgradeCase(Case):
             upgrade=Upgrade(self.succession, self.retired, lambda: self.told.append("finished")),
         )
         self.succession.holder = self.node
+        self.addCleanup(self.end_life)
+
+    def end_life(self) -> None:
+        """What waits would be ended when its memory is wanted, in another test."""
+        if self.node._life is not None:
+            self.node._life.cancel()
 
     def open(self, port: FakePort) -> Callable[[int | None], Any]:
         def open_port(inherited: int | None) -> Any:
