@@ -21,7 +21,7 @@ from qvd.model.account import unix_name
 from qvd.model.crashloop import Ending, back_offs
 from qvd.model.errors import NotFound, OwnershipLost
 from qvd.model.ids import DIId, Generation, Run, TenantId, VMId
-from qvd.model.records import VM, Change, Held, Lease, VMSpec
+from qvd.model.records import VM, Change, Held, Lease, Persistence, VMSpec
 from qvd.model.secret import Secret
 from qvd.model.vm import VMState
 
@@ -268,7 +268,8 @@ async def startable(tx: ITransaction, lease: Lease, vm_id: VMId) -> Row | None:
     """What a pending start order is for, its row locked; L{None} without one, when the lease is not live, or while
     it is not known on this server what runs."""
     return await tx.fetch_one(
-        f"SELECT v.id AS vm_id, v.tenant_id, v.name, u.login, o.memory, {IMAGE_COLUMNS}, h.drain"
+        "SELECT v.id AS vm_id, v.tenant_id, v.name, u.login, o.memory, o.cpus, o.user_storage_size,"
+        f" o.persistence, d.type, d.checksum, {IMAGE_COLUMNS}, h.drain"
         " FROM vm_runtimes r JOIN vms v ON v.id = r.vm_id JOIN users u ON u.id = v.user_id"
         f" JOIN osfs o ON o.id = v.osf_id JOIN host_runtimes h ON h.host_id = r.host_id {IMAGE_TABLES}"
         f" WHERE {PENDING} AND r.vm_id = %(vm)s AND r.desired_state = 'running' AND r.vm_state = 'stopped'"
@@ -290,4 +291,9 @@ def spec_of(row: Row, secret: Secret, run: Run) -> VMSpec:
         home=f"{row['tenant_id']}/{row['vm_id']}",
         secret=secret,
         run=run,
+        image_type=row["type"],
+        checksum=row["checksum"],
+        persistence=Persistence(row["persistence"]),
+        user_storage=row["user_storage_size"],
+        cpus=row["cpus"],
     )

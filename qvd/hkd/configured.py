@@ -9,8 +9,8 @@ from pathlib import Path
 from qvd.hkd.cluster import ClusterTimes
 from qvd.hkd.deadlines import Deadlines
 from qvd.hkd.heartbeat import LeaseTimes
-from qvd.hkd.hypervisor.guestpython import host_python
-from qvd.hkd.hypervisor.sandbox import SandboxLayout
+from qvd.hkd.hypervisor.sandbox.driver import SandboxLayout
+from qvd.hkd.hypervisor.sandbox.guestpython import host_python
 from qvd.hkd.node import NodeTimes
 from qvd.hkd.slots import SlotSizes
 from qvd.hkd.tenure import NodeName

@@ -21,8 +21,8 @@ from twisted.python.failure import Failure
 from qvd.hkd import configured
 from qvd.hkd.capacity import Meter
 from qvd.hkd.composition import Composition, Machine
-from qvd.hkd.hypervisor import sandbox_signals
-from qvd.hkd.hypervisor.sandbox import SandboxDriver
+from qvd.hkd.hypervisor.sandbox import signals as sandbox_signals
+from qvd.hkd.hypervisor.sandbox.driver import SandboxDriver
 from qvd.hkd.notify import notify
 from qvd.hkd.watchdog import Watchdog
 from qvd.interfaces import IDeadline, IDriver

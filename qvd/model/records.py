@@ -133,6 +133,30 @@ class VM:
     run: Run = NO_RUN
 
 
+class Persistence(Enum):
+    """Column C{osfs.persistence}: what a VM's next run finds of the one before."""
+
+    NOTHING = "nothing"
+    HOME = "home"
+    EVERYTHING = "everything"
+
+
+@frozen
+class Nic:
+    """A VM's place in the VM network.
+
+    @ivar address: IPv4, as text.
+    @ivar prefix: bits of the network's part of it.
+    @ivar mac: lower case, with colons.
+    @ivar gateway: L{None}: there is no way out.
+    """
+
+    address: str
+    prefix: int
+    mac: str
+    gateway: str | None = None
+
+
 @frozen
 class VMSpec:
     """All that a driver needs to boot a VM.
@@ -141,6 +165,11 @@ class VMSpec:
     @ivar memory: bytes.
     @ivar image: file or folder name under C{path.storage.images}; empty: boot from the host's own files.
     @ivar home: path of the home below C{path.storage.homes}.
+    @ivar image_type: the driver that the image is for, as registered; L{None}: not known.
+    @ivar checksum: SHA-256 of the image's file, in hexadecimal digits, as registered; L{None}: not known.
+    @ivar user_storage: bytes for the home; L{None}: the driver's default.
+    @ivar cpus: processors that it may keep busy; L{None}: the driver's default.
+    @ivar nic: L{None}: no VM network is configured.
     """
 
     vm_id: VMId
@@ -153,6 +182,12 @@ class VMSpec:
     home: str
     secret: Secret
     run: Run = NO_RUN
+    image_type: str | None = None
+    checksum: str | None = None
+    persistence: Persistence = Persistence.HOME
+    user_storage: int | None = None
+    cpus: float | None = None
+    nic: Nic | None = None
 
 
 @frozen

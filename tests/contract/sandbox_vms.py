@@ -12,8 +12,8 @@ from twisted.internet import reactor
 from twisted.internet.defer import Deferred
 from twisted.python.failure import Failure
 
-from qvd.hkd.hypervisor.guestpython import host_python
-from qvd.hkd.hypervisor.sandbox import SandboxDriver, SandboxLayout
+from qvd.hkd.hypervisor.sandbox.driver import SandboxDriver, SandboxLayout
+from qvd.hkd.hypervisor.sandbox.guestpython import host_python
 from qvd.model.ids import TenantId, VMId
 from qvd.model.records import VMSpec
 from qvd.model.secret import Secret

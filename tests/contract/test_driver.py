@@ -16,7 +16,7 @@ import pytest_twisted
 from twisted.internet.defer import Deferred, gatherResults
 from zope.interface.verify import verifyObject
 
-from qvd.hkd.hypervisor.sandbox import SandboxDriver
+from qvd.hkd.hypervisor.sandbox.driver import SandboxDriver
 from qvd.interfaces import IDriver
 from qvd.model.errors import DriverError, TransientError
 from qvd.model.ids import VMId

@@ -17,7 +17,7 @@ from pathlib import Path
 from typing import Any
 
 from qvd.agent.family import family, process_table
-from qvd.hkd.hypervisor.guestpython import host_python
+from qvd.hkd.hypervisor.sandbox.guestpython import host_python
 from qvd.model.secret import Secret
 from qvd.protocols.http1 import Response, ResponseReader
 from qvd.protocols.simplerpc import Call, Result, RPCError, decode_reply, encode_call

@@ -21,10 +21,11 @@ from twisted.internet.defer import CancelledError
 from twisted.python.failure import Failure
 
 from qvd.hkd import watchdog_launch
-from qvd.hkd.hypervisor import sandbox_launch, sandbox_signals
 from qvd.hkd.hypervisor.pidfd import ProcessId, identify
-from qvd.hkd.hypervisor.sandbox_files import LOG_LIMIT
-from qvd.hkd.hypervisor.sandbox_root import parents
+from qvd.hkd.hypervisor.sandbox import launch as sandbox_launch
+from qvd.hkd.hypervisor.sandbox import signals as sandbox_signals
+from qvd.hkd.hypervisor.sandbox.files import LOG_LIMIT
+from qvd.hkd.hypervisor.sandbox.root import parents
 from qvd.model.errors import DriverError, PermanentError
 from qvd.model.ids import VMId
 from qvd.model.records import Domain, Guest, VMSpec

@@ -14,7 +14,7 @@ from collections.abc import Iterable
 from pathlib import Path
 
 from qvd.hkd.hypervisor.pidfd import identify
-from qvd.hkd.hypervisor.sandbox_state import SandboxState, StateFolder, write_private
+from qvd.hkd.hypervisor.sandbox.state import SandboxState, StateFolder, write_private
 from qvd.hkd.watchdog_launch import boot_id
 from qvd.model.ids import VMId
 from qvd.model.records import Guest

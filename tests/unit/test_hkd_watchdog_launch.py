@@ -16,7 +16,7 @@ import pytest
 from attrs import define, field
 
 from qvd.hkd import watchdog_launch
-from qvd.hkd.hypervisor import sandbox_signals
+from qvd.hkd.hypervisor.sandbox import signals as sandbox_signals
 from qvd.hkd.watchdog_launch import (
     KILL_PAUSE,
     LEASE,

@@ -1,5 +1,5 @@
 # -*- test-case-name: tests.unit.test_hypervisor_supervision -*-
-"""The daemon's side of L{qvd.hkd.hypervisor.sandbox_launch}: one line to it, one line back."""
+"""The daemon's side of L{qvd.hkd.hypervisor.sandbox.launch}: one line to it, one line back."""
 
 from __future__ import annotations
 

@@ -9,7 +9,7 @@ import pytest
 from attrs import evolve
 
 import qvd
-from qvd.hkd.hypervisor.guestpython import GuestPython, host_python
+from qvd.hkd.hypervisor.sandbox.guestpython import GuestPython, host_python
 from qvd.model.errors import PermanentError
 
 

@@ -1,4 +1,4 @@
-# -*- test-case-name: tests.unit.test_hypervisor_root -*-
+# -*- test-case-name: tests.unit.test_sandbox_root -*-
 """
 What a sandbox VM sees: bubblewrap's arguments, and the contents of the files that are made for it.
 
@@ -16,8 +16,8 @@ from pathlib import Path
 
 from attrs import frozen
 
-from qvd.hkd.hypervisor.guestpython import LIBRARY, GuestPython
-from qvd.hkd.hypervisor.ports import GuestPorts
+from qvd.hkd.hypervisor.sandbox.guestpython import LIBRARY, GuestPython
+from qvd.hkd.hypervisor.sandbox.ports import GuestPorts
 from qvd.model.records import VMSpec
 
 HOST_ETC = (

@@ -9,8 +9,8 @@ import pytest
 from attrs import evolve
 
 from qvd.hkd.hypervisor.pidfd import ProcessId
-from qvd.hkd.hypervisor.sandbox_signals import ASKS, signals
-from qvd.hkd.hypervisor.sandbox_state import SandboxState, StateFolder
+from qvd.hkd.hypervisor.sandbox.signals import ASKS, signals
+from qvd.hkd.hypervisor.sandbox.state import SandboxState, StateFolder
 from qvd.model.ids import VMId
 from qvd.model.records import Guest
 from qvd.model.secret import Secret

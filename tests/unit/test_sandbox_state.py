@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 from qvd.hkd.hypervisor.pidfd import ProcessId
-from qvd.hkd.hypervisor.sandbox_state import SandboxState, StateFolder, write_private
+from qvd.hkd.hypervisor.sandbox.state import SandboxState, StateFolder, write_private
 from qvd.model.ids import VMId
 from qvd.model.records import Guest
 from qvd.model.secret import Secret

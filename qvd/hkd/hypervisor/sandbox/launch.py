@@ -1,6 +1,6 @@
 # -*- test-case-name: tests.integration.test_sandbox -*-
 """
-The supervisor of one sandbox VM: a program of its own, run as C{python -I -S sandbox_launch.py}.
+The supervisor of one sandbox VM: a program of its own, run as C{python -I -S launch.py}.
 
 It locks the home, mounts the overlay where there is one, runs bubblewrap, notes its init, and then stays, so that the
 VM outlives the daemon: it keeps the log within its bound and the lock held. When it dies, the VM dies with it.
@@ -23,7 +23,7 @@ import time
 from typing import Any
 
 READY, INFO, LOCK, OPTIONS = 3, 4, 5, 6
-"""Descriptors as bubblewrap gets them; the guest's first command knows the numbers (L{sandbox_root.HANDSHAKE})."""
+"""Descriptors as bubblewrap gets them; the guest's first command knows the numbers (C{HANDSHAKE} in C{root.py})."""
 TAIL = 2048
 """Bytes of output kept for the sentence that says why a start failed."""
 PLAN_LIMIT = 1 << 20

@@ -1,4 +1,4 @@
-# -*- test-case-name: tests.unit.test_hypervisor_state -*-
+# -*- test-case-name: tests.unit.test_sandbox_state -*-
 """
 What is written down of each sandbox VM, for the daemon's successor to find: C{RUN/vms/N/state.json}.
 

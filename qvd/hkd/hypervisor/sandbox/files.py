@@ -13,10 +13,10 @@ from typing import Any
 from attrs import field, frozen
 
 from qvd.hkd.hypervisor.folders import checked_parts, make_home, remove_tree
-from qvd.hkd.hypervisor.guestpython import GuestPython
-from qvd.hkd.hypervisor.ports import GuestPorts
-from qvd.hkd.hypervisor.sandbox_root import Boot, command, generated, options
-from qvd.hkd.hypervisor.sandbox_state import StateFolder, numbered, write_private
+from qvd.hkd.hypervisor.sandbox.guestpython import GuestPython
+from qvd.hkd.hypervisor.sandbox.ports import GuestPorts
+from qvd.hkd.hypervisor.sandbox.root import Boot, command, generated, options
+from qvd.hkd.hypervisor.sandbox.state import StateFolder, numbered, write_private
 from qvd.model.errors import PermanentError
 from qvd.model.ids import VMId
 from qvd.model.records import VMSpec
@@ -116,7 +116,7 @@ class SandboxFiles:
     def lay_out(self, spec: VMSpec, ports: GuestPorts) -> dict[str, Any]:
         """Make the files of one start in place of those of an earlier one.
 
-        @return: the plan for L{qvd.hkd.hypervisor.sandbox_launch}.
+        @return: the plan for L{qvd.hkd.hypervisor.sandbox.launch}.
         """
         self.clean(spec.vm_id)
         folder = self.states.of(spec.vm_id)

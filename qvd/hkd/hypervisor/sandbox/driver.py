@@ -3,8 +3,8 @@
 The C{sandbox} driver: bubblewrap on this node, as root or as anybody.
 
 Each VM has pid, ipc and uts namespaces and a root file system of its own, and shares the node's network, so its agent
-and its X server listen on loopback ports. It runs under a supervisor (L{qvd.hkd.hypervisor.sandbox_launch}) that
-outlives the daemon; what is needed to find it again is in L{qvd.hkd.hypervisor.sandbox_state}. Its memory is not
+and its X server listen on loopback ports. It runs under a supervisor (L{qvd.hkd.hypervisor.sandbox.launch}) that
+outlives the daemon; what is needed to find it again is in L{qvd.hkd.hypervisor.sandbox.state}. Its memory is not
 limited: that takes a control group, which an ordinary user has not.
 """
 
@@ -25,11 +25,11 @@ from twisted.internet.threads import deferToThreadPool
 from twisted.logger import Logger
 from zope.interface import implementer
 
-from qvd.hkd.hypervisor import sandbox_launch
 from qvd.hkd.hypervisor.pidfd import ProcessGroupWatch, boot_id, first_child, identify, open_process, send_signal
-from qvd.hkd.hypervisor.ports import GuestPorts, choose_ports
-from qvd.hkd.hypervisor.sandbox_files import SandboxFiles, SandboxLayout
-from qvd.hkd.hypervisor.sandbox_state import SandboxState
+from qvd.hkd.hypervisor.sandbox import launch as sandbox_launch
+from qvd.hkd.hypervisor.sandbox.files import SandboxFiles, SandboxLayout
+from qvd.hkd.hypervisor.sandbox.ports import GuestPorts, choose_ports
+from qvd.hkd.hypervisor.sandbox.state import SandboxState
 from qvd.hkd.hypervisor.supervision import Supervision
 from qvd.hkd.hypervisor.turns import Turns
 from qvd.interfaces import IDriver

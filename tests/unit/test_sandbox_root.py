@@ -9,9 +9,9 @@ from typing import Any
 import pytest
 from attrs import evolve
 
-from qvd.hkd.hypervisor.guestpython import host_python
-from qvd.hkd.hypervisor.ports import GuestPorts
-from qvd.hkd.hypervisor.sandbox_root import Boot, command, generated, host_name, options, parents
+from qvd.hkd.hypervisor.sandbox.guestpython import host_python
+from qvd.hkd.hypervisor.sandbox.ports import GuestPorts
+from qvd.hkd.hypervisor.sandbox.root import Boot, command, generated, host_name, options, parents
 from qvd.model.ids import TenantId, VMId
 from qvd.model.records import VMSpec
 from qvd.model.secret import Secret

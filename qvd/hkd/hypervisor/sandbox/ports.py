@@ -1,4 +1,4 @@
-# -*- test-case-name: tests.unit.test_hypervisor_ports -*-
+# -*- test-case-name: tests.unit.test_sandbox_ports -*-
 """Ports on 127.0.0.1 for guests that share the host's network."""
 
 from __future__ import annotations

@@ -1,4 +1,4 @@
-# -*- test-case-name: tests.unit.test_hypervisor_guestpython -*-
+# -*- test-case-name: tests.unit.test_sandbox_guestpython -*-
 """The agent for guests whose image has none: our own code and the Python that runs it, bound in read-only."""
 
 from __future__ import annotations

@@ -6,7 +6,7 @@ import socket
 
 import pytest
 
-from qvd.hkd.hypervisor.ports import AGENT_PORTS, DISPLAYS, GuestPorts, choose_ports, is_free
+from qvd.hkd.hypervisor.sandbox.ports import AGENT_PORTS, DISPLAYS, GuestPorts, choose_ports, is_free
 from qvd.model.errors import TransientError
 
 

@@ -1,0 +1,1 @@
+"""The C{sandbox} driver: bubblewrap, as root or as anybody."""
