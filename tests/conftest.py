@@ -6,6 +6,7 @@ import gc
 import os
 import shutil
 from collections.abc import Iterator
+from typing import NoReturn
 
 import pytest
 from twisted.logger import ILogObserver, LogEvent, LogLevel, globalLogPublisher
@@ -16,15 +17,26 @@ from tests.fakes.postgres import database, empty_database, postgres, schema_temp
 __all__ = ["database", "empty_database", "postgres", "schema_template"]
 
 
-def require(*programs: str) -> None:
-    """Skip the test, by name, where a program is missing; in CI that is an error."""
-    missing = [program for program in programs if shutil.which(program) is None]
-    if not missing:
-        return
-    message = f"missing: {', '.join(missing)}"
+def missing(what: str) -> NoReturn:
+    """Skip the test, and say what it lacks; in CI that is an error."""
+    message = f"missing: {what}"
     if os.environ.get("CI") == "true":
         pytest.fail(f"prerequisite {message}", pytrace=False)
     pytest.skip(message)
+
+
+def require(*programs: str) -> None:
+    """Skip the test, by name, where a program is missing; in CI that is an error."""
+    absent = [program for program in programs if shutil.which(program) is None]
+    if absent:
+        missing(", ".join(absent))
+
+
+def pytest_configure(config: pytest.Config) -> None:
+    """Tests marked C{private} run in a world of their own."""
+    from tests.rig import plugin
+
+    plugin.register(config)
 
 
 @pytest.fixture(autouse=True)

@@ -1,0 +1,1 @@
+"""Containers and virtual machines, for real, in a private world."""
