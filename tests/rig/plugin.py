@@ -18,7 +18,7 @@ from typing import IO, Any
 import pytest
 
 from tests.conftest import missing
-from tests.rig.world import World, obstacle, private_world
+from tests.rig.world import World, obstacle, outside, private_world
 
 REPORTS = "QVD_TEST_REPORTS"
 """Environment variable of the process inside: the descriptor to which it writes its reports."""
@@ -48,11 +48,13 @@ class Inside:
 class Outside:
     """Runs the private tests.
 
-    @ivar world: in which they ran, while it is there.
+    @ivar world: in which they run; its control groups are there until the run ends.
+    @ivar before: what was on the machine before it began.
     """
 
     def __init__(self) -> None:
         self.world: World | None = None
+        self.before: dict[str, set[str]] = {}
         self._stack = ExitStack()
         self._items: Sequence[pytest.Item] = ()
         self._reports: IO[str] | None = None
@@ -61,7 +63,7 @@ class Outside:
 
     @pytest.hookimpl(trylast=True)
     def pytest_collection_modifyitems(self, items: list[pytest.Item]) -> None:
-        items.sort(key=lambda item: item.get_closest_marker("private") is not None)
+        items.sort(key=order)
         self._items = [item for item in items if item.get_closest_marker("private") is not None]
         if self._items:
             self._obstacle = obstacle()
@@ -81,10 +83,15 @@ class Outside:
             missing(f"private world: {self._obstacle}")
 
     def pytest_unconfigure(self) -> None:
-        if self.world is not None and self._reports is not None:
+        self.end()
+        self._stack.close()
+
+    def end(self) -> None:
+        """Wait until the process inside has ended, and all others with it."""
+        if self.world is not None:
             with suppress(subprocess.TimeoutExpired):
                 self.world.process.wait(FAREWELL)
-        self._stack.close()
+            self.world.kill()
 
     def _reports_of(self, item: pytest.Item) -> Iterator[pytest.TestReport]:
         if self._reports is None:
@@ -107,11 +114,17 @@ class Outside:
         names.write("".join(f"{item.nodeid}\n" for item in self._items))
         names.flush()
         reading, writing = os.pipe()
+        self.before = outside()
         output = None if config.option.capture == "no" else self._output
         words = ["env", f"{REPORTS}={writing}", *python_words(config), f"@/proc/self/fd/{names.fileno()}"]
         self.world = self._stack.enter_context(private_world(words, (writing, names.fileno()), output))
         os.close(writing)
         return self._stack.enter_context(os.fdopen(reading))
+
+
+def order(item: pytest.Item) -> int:
+    """Private tests come after all others, and those that look at what they left come last."""
+    return 2 if item.get_closest_marker("afterwards") else int(item.get_closest_marker("private") is not None)
 
 
 def memory_file() -> IO[str]:
@@ -134,7 +147,8 @@ def register(config: pytest.Config) -> None:
         config.pluginmanager.register(Outside(), "private-world")
 
 
-def world_of(config: pytest.Config) -> World | None:
-    """The world of this run's private tests, once there is one."""
-    outside: Any = config.pluginmanager.get_plugin("private-world")
-    return None if outside is None else outside.world
+def outside_of(config: pytest.Config) -> Outside:
+    """The one that runs this run's private tests."""
+    found: Any = config.pluginmanager.get_plugin("private-world")
+    assert isinstance(found, Outside)
+    return found

@@ -8,6 +8,7 @@ from __future__ import annotations
 import contextlib
 import os
 import secrets
+import socket
 import subprocess
 import sys
 import time
@@ -20,6 +21,7 @@ from attrs import frozen
 PROJECT = Path(__file__).resolve().parents[2]
 UNSHARE = "unshare --mount --pid --ipc --uts --cgroup --fork --kill-child --propagation private".split()
 GROUPS = Path("/sys/fs/cgroup")
+PREFIX = "qvd-world-"
 
 
 def obstacle() -> str | None:
@@ -43,9 +45,33 @@ class World:
     process: subprocess.Popen[bytes]
     groups: Sequence[Path]
 
+    def kill(self) -> None:
+        """End all that runs there."""
+        self.process.kill()
+        self.process.wait()
+        # Its child, process 1 of the world, is killed by the kernel then, and takes all others along.
+        while any((group / "cgroup.procs").read_text() for group in self.groups):
+            time.sleep(0.02)
+
     def left(self) -> list[str]:
-        """Control groups that were made in it and not removed."""
-        return sorted(str(below.relative_to(top)) for top in self.groups for below in top.rglob("*/"))
+        """Control groups that were made in it and not removed, and processes that are still in them."""
+        made = [str(below) for top in self.groups for below in top.rglob("*/")]
+        alive = [f"{top}: {pid}" for top in self.groups for pid in (top / "cgroup.procs").read_text().split()]
+        return sorted(made + alive)
+
+
+def outside() -> dict[str, set[str]]:
+    """What a world could leave on the machine: mounts, network interfaces and namespaces, filters, control groups."""
+    ruleset = subprocess.run(["nft", "list", "ruleset"], capture_output=True, text=True, check=False).stdout
+    groups = (str(path) for path in GROUPS.rglob("*/"))
+    return {
+        "mounts": {line.split(maxsplit=2)[2] for line in Path("/proc/self/mountinfo").read_text().splitlines()},
+        "interfaces": {name for _, name in socket.if_nameindex()},
+        "namespaces": {path.name for path in Path("/run/netns").glob("*")},
+        "filters": set(ruleset.splitlines()),
+        # Those of worlds are looked at one by one: several may be there at a time.
+        "groups": {path for path in groups if f"/{PREFIX}" not in path},
+    }
 
 
 @contextlib.contextmanager
@@ -61,7 +87,7 @@ def private_world(
     @param network: it has the machine's own network, to fetch packages. Nothing that listens or sets up a network
         belongs there.
     """
-    name = f"qvd-world-{secrets.token_hex(4)}"
+    name = f"{PREFIX}{secrets.token_hex(4)}"
     with control_groups(name) as groups:
 
         def enter() -> None:
@@ -78,14 +104,11 @@ def private_world(
             pass_fds=pass_fds,
             preexec_fn=enter,
         )
+        world = World(name, process, groups)
         try:
-            yield World(name, process, groups)
+            yield world
         finally:
-            process.kill()
-            process.wait()
-            # Its child, process 1 of the world, is killed by the kernel then, and takes all others along.
-            while any((group / "cgroup.procs").read_text() for group in groups):
-                time.sleep(0.02)
+            world.kill()
 
 
 @contextlib.contextmanager
