@@ -25,8 +25,14 @@ echo "$groups" | while read -r _ place kind _; do
     esac
 done
 mount -t tmpfs -o mode=1777 shm dev/shm
+mkdir .project
+mount --bind ".$WORLD_FOLDER" .project
 for place in tmp run; do mount -t tmpfs -o mode=1777 "$place" "$place"; done
 chmod 755 run
+# A project that lies in one of them stays to be seen.
+[ -d ".$WORLD_FOLDER" ] || { mkdir -p ".$WORLD_FOLDER"; mount --bind .project ".$WORLD_FOLDER"; }
+umount .project
+rmdir .project
 mkdir .below
 pivot_root . .below
 umount -l /.below
