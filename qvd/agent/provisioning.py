@@ -144,7 +144,8 @@ class RootProvisioner:
         argv += ["-s", self.settings.text("vma.user.shell")]
         groups = [name for name in wish.groups if self._has_group(name)]
         argv += ["-G", ",".join(groups)] if groups else []
-        argv += ["-u", str(wish.uid)] if wish.uid is not None else []
+        uid = owner_of(wish.home) if wish.uid is None else wish.uid
+        argv += ["-u", str(uid)] if uid is not None else []
         await self.runner.run([*argv, wish.login], DEADLINE)
 
     def _has_group(self, name: str) -> bool:
@@ -157,6 +158,16 @@ class RootProvisioner:
         if entry.gr_gid == 0:
             raise InvalidRequest(f"{name} is root's group")
         return True
+
+
+def owner_of(home: str) -> int | None:
+    """Whose a home is that outlived its account: a new account has the number of the old one, or could not use it.
+    L{None} where there is no home, or nobody's who may have one."""
+    try:
+        found = os.lstat(home)
+    except OSError:
+        return None
+    return found.st_uid if FIRST_ID <= found.st_uid <= LAST_ID and found.st_uid != NOBODY else None
 
 
 def is_folder(path: str) -> bool:

@@ -17,10 +17,12 @@ from twisted.python.usage import Options as UsageOptions
 from twisted.python.usage import UsageError
 
 from qvd.agent.account import system_environment
+from qvd.agent.awaited import Agent, AwaitedAgent
 from qvd.agent.folders import Folders, open_folders
+from qvd.agent.homedisk import HomeDisk
 from qvd.agent.hooks import Hooks
 from qvd.agent.logfile import BoundedLog
-from qvd.agent.marker import GuestMarker, read_marker
+from qvd.agent.marker import GuestMarker, marker_of, read_marker
 from qvd.agent.orders import Orders
 from qvd.agent.power import Power
 from qvd.agent.processes import ProcessRunner
@@ -41,24 +43,25 @@ CALL_SECONDS = 75.0
 
 
 class Options(UsageOptions):
-    """Reads the configuration and the driver's marker: without the latter there is no agent."""
+    """Reads the configuration and the driver's marker: without the latter there is no agent.
+
+    @ivar marker: L{None}: the node gives it through the channel.
+    """
 
     synopsis = "[--config FILE]"
     longdesc = "Agent inside a QVD virtual machine. It runs only where a driver has left its marker file."
     optParameters = [["config", "c", None, f"Configuration file [default: {CONFIG}, where it exists]"]]
 
     settings: Settings
-    marker: GuestMarker
+    marker: GuestMarker | None
     folders: Folders
 
     def postOptions(self) -> None:
         try:
             self.settings = read_settings(self["config"])
-            self.marker = read_marker(
-                self.settings.text("vma.guest_file"),
-                self.settings.number("internal.vm.port.vma"),
-                self.settings.number("internal.nxagent.display"),
-            )
+            file, channel = self.settings.text("vma.guest_file"), self.settings.text("vma.channel")
+            given = os.path.exists(channel) and not os.path.exists(file)
+            self.marker = None if given else read_marker(file, *defaults(self.settings))
             self.folders = open_folders(self.settings.text("path.run"), self.settings.text("path.log"))
         except SettingsError as error:
             raise UsageError(error.text) from None
@@ -85,22 +88,42 @@ def read_settings(path: str | None) -> Settings:
     return parse(table, VMA_KEYS, source)
 
 
+def defaults(settings: Settings) -> tuple[int, int]:
+    """The agent's port and the X display where a marker names none."""
+    return settings.number("internal.vm.port.vma"), settings.number("internal.nxagent.display")
+
+
 def makeService(options: Options) -> IService:
     reactor: Any = the_reactor
     # A guest's time of day is often set a while after its boot.
     count_on_uptime(reactor)
     settings, marker, folders = options.settings, options.marker, options.folders
+    if marker is not None:
+        return make_agent(reactor, settings, folders, marker).service
+    return AwaitedAgent(
+        reactor,
+        settings.text("vma.channel"),
+        lambda table: make_agent(
+            reactor, settings, folders, marker_of(table, settings.text("vma.channel"), *defaults(settings))
+        ),
+    )
+
+
+def make_agent(reactor: Any, settings: Settings, folders: Folders, marker: GuestMarker) -> Agent:
     environment = system_environment(settings.text("vma.default.lang"))
     runner = ProcessRunner(reactor, open_log(folders, "qvd-hooks.log"), environment)
     output = open_log(folders, "qvd-nxagent.log")
     x_server = XServer(reactor, XTimes.of(settings), partial(XPrograms, reactor, marker.display, output))
     hooks = Hooks(runner, settings, lambda: x_server.state)
     files = SessionFiles(settings, marker, folders)
-    orders = Orders(reactor, x_server, files, choose_provisioner(marker, settings, runner, hooks), hooks)
+    provisioner = choose_provisioner(marker, settings, runner, hooks)
+    if marker.home_disk is not None:
+        provisioner = HomeDisk(reactor, runner, marker.home_disk, settings.text("vma.user.home.path"), provisioner)
+    orders = Orders(reactor, x_server, files, provisioner, hooks)
     power = Power(reactor, settings, x_server, hooks, runner, reactor.stop if marker.sandboxed else None)
     methods = {**orders.methods(), **power.methods()}
     factory = RPCServerFactory(reactor, marker.secret, methods, CALL_SECONDS)
-    return AgentService(reactor, marker, factory, x_server, hooks, runner)
+    return Agent(AgentService(reactor, marker, factory, x_server, hooks, runner), power)
 
 
 def open_log(folders: Folders, name: str) -> BoundedLog:

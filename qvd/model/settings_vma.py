@@ -12,6 +12,12 @@ from qvd.model.settings import Key
 
 VMA_KEYS: tuple[Key, ...] = (
     Key("vma.guest_file", str, "/.qvd/guest.json", "written by the driver; without it the agent does not start"),
+    Key(
+        "vma.channel",
+        str,
+        "/dev/virtio-ports/org.qvd.agent.0",
+        "port of a virtual machine through which its node gives the same, where that file is not there",
+    ),
     Key("internal.vm.port.vma", int, 3030, "port of the agent, where the driver names none", minimum=1),
     Key("internal.nxagent.display", int, 100, "X display, where the driver names none", minimum=0),
     Key("internal.nxagent.timeout.initiating", float, 20.0, "until nxagent listens, seconds", minimum=1),

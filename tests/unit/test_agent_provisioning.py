@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import grp
+import os
 import pwd
 from collections.abc import Sequence
 from pathlib import Path
+from unittest.mock import patch
 
 import pytest
 from twisted.internet.defer import Deferred
@@ -13,7 +15,7 @@ from zope.interface import implementer
 
 from qvd.agent.account import Account, assignments, session_environment, system_environment
 from qvd.agent.hooks import Hooks
-from qvd.agent.provisioning import IAccounts, OwnAccount, RootProvisioner, read_wish
+from qvd.agent.provisioning import IAccounts, OwnAccount, RootProvisioner, owner_of, read_wish
 from qvd.model.errors import InvalidRequest, QVDError, Unavailable
 from qvd.model.settings import parse
 from qvd.model.settings_vma import VMA_KEYS
@@ -80,6 +82,16 @@ class RootTests(Case):
             ["/usr/sbin/groupadd", "alice"],
             "/usr/sbin/useradd -m -d /home/alice -g alice -s /bin/bash -G qvduser alice".split(),
         ]
+
+    def test_a_home_that_is_there_keeps_its_owner(self) -> None:
+        """The account was lost with the last run's root file system, and the home was not."""
+        homes = self.mktemp()  # type: ignore[no-untyped-call]
+        os.makedirs(f"{homes}/alice")
+        self.values = {"vma.user.home.path": os.path.abspath(homes)}
+        with patch("qvd.agent.provisioning.owner_of", return_value=1234) as asked:
+            self.result(self.provision(name="alice"))
+        asked.assert_called_once_with(f"{os.path.abspath(homes)}/alice")
+        assert self.runner.ran[-1][-3:] == ["-u", "1234", "alice"]
 
     def test_numbers_groups_and_home_can_be_given(self) -> None:
         self.accounts.groups["audio"] = 29
@@ -213,3 +225,14 @@ def test_the_systems_files_are_read(tmp_path: Path) -> None:
     assert system_environment("C", [str(file), "/no/such/file"])["LANG"] == "es_ES.UTF-8"
     assert assignments(file.read_text()) == {"LANG": "es_ES.UTF-8", "LC_ALL": "C", "X": ""}
     assert system_environment("C", [])["LANG"] == "C"
+
+
+@pytest.mark.parametrize(("owner", "taken"), [(1000, 1000), (65534, None), (0, None), (999, None)])
+def test_only_a_persons_number_is_taken_from_a_home(owner: int, taken: int | None) -> None:
+    with patch("qvd.agent.provisioning.os.lstat") as status:
+        status.return_value.st_uid = owner
+        assert owner_of("/home/alice") == taken
+
+
+def test_a_home_that_is_not_there_has_no_owner(tmp_path: Path) -> None:
+    assert owner_of(str(tmp_path / "nobody")) is None
