@@ -12,7 +12,7 @@ from typing import Any
 
 from attrs import field, frozen
 
-from qvd.hkd.hypervisor.folders import checked_parts, make_home, remove_tree
+from qvd.hkd.files.folders import checked_parts, make_home, remove_tree
 from qvd.hkd.hypervisor.sandbox.guestpython import GuestPython
 from qvd.hkd.hypervisor.sandbox.ports import GuestPorts
 from qvd.hkd.hypervisor.sandbox.root import Boot, command, generated, options

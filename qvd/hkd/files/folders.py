@@ -1,4 +1,4 @@
-# -*- test-case-name: tests.unit.test_hypervisor_folders -*-
+# -*- test-case-name: tests.unit.test_files_folders -*-
 """
 Folders made and removed where users have a hand in what they contain: no symbolic link is followed, no mount crossed.
 

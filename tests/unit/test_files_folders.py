@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from qvd.hkd.hypervisor.folders import checked_parts, make_home, remove_tree
+from qvd.hkd.files.folders import checked_parts, make_home, remove_tree
 from qvd.model.errors import PermanentError
 
 

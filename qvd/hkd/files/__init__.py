@@ -1,0 +1,1 @@
+"""Files and folders that users have a hand in, for drivers and storage."""
