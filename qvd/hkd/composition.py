@@ -36,7 +36,8 @@ from qvd.db.users import Users
 from qvd.db.vms import VMs
 from qvd.hkd import configured, identity
 from qvd.hkd.expiry import ExpiryParts
-from qvd.hkd.images import ImageFolder, ImageParts, Lister, in_daemon_thread
+from qvd.hkd.files.threads import in_daemon_thread
+from qvd.hkd.images import ImageFolder, ImageParts, Lister
 from qvd.hkd.node import Node, Upgrade
 from qvd.hkd.retired import Clients, Retired
 from qvd.hkd.roster import Roster

@@ -13,6 +13,9 @@ from qvd.hkd.hypervisor.sandbox.driver import SandboxLayout
 from qvd.hkd.hypervisor.sandbox.guestpython import host_python
 from qvd.hkd.node import NodeTimes
 from qvd.hkd.slots import SlotSizes
+from qvd.hkd.storage.layers import ILayers, OverlayLayers
+from qvd.hkd.storage.layout import StorageLayout
+from qvd.hkd.storage.roots import IRootsReactor, Roots
 from qvd.hkd.tenure import NodeName
 from qvd.hkd.watch import WatchTimes
 from qvd.hkd.watchdog import LEASE
@@ -74,6 +77,34 @@ def sandbox_layout(settings: Settings) -> SandboxLayout:
         python=host_python(),
         lease=run / LEASE,
     )
+
+
+def storage_layout(settings: Settings) -> StorageLayout:
+    """Where the root file systems of containers are."""
+    return StorageLayout(
+        images=image_folder(settings),
+        bases=Path(settings.text("path.storage.bases")),
+        overlays=Path(settings.text("path.storage.overlays")),
+        node=settings.text("nodename"),
+        uid_base=settings.number("vm.lxc.uid_base"),
+        limit=settings.number("vm.lxc.unpacked"),
+    )
+
+
+def container_layers(settings: Settings) -> ILayers:
+    """@raise SettingsError: there is no such back-end."""
+    match settings.text("vm.lxc.storage"):
+        case "overlayfs":
+            return OverlayLayers(settings.number("vm.lxc.uid_base"))
+        case other:
+            raise SettingsError(
+                f"{settings.source}: vm.lxc.storage: there is no back-end {other!r}; there are: overlayfs, btrfs"
+            )
+
+
+def container_roots(settings: Settings, reactor: IRootsReactor) -> Roots:
+    """Root file systems of containers."""
+    return Roots(reactor, storage_layout(settings), container_layers(settings))
 
 
 def weights_of(settings: Settings) -> Weights:

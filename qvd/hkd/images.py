@@ -10,13 +10,12 @@ there.
 from __future__ import annotations
 
 import os
-import threading
 from collections.abc import Awaitable, Callable, Collection
 from pathlib import Path
 
 from attrs import frozen
 from twisted.internet.defer import Deferred, TimeoutError
-from twisted.internet.interfaces import IReactorFromThreads, IReactorTime
+from twisted.internet.interfaces import IReactorTime
 from twisted.logger import Logger
 from twisted.python.failure import Failure
 
@@ -89,22 +88,6 @@ class ImageFolder:
         if trouble and trouble != self._trouble:
             self.log.error("no disk image is seen in {folder}: {trouble}", folder=str(self._folder), trouble=trouble)
         self._trouble = trouble
-
-
-def in_daemon_thread(reactor: IReactorFromThreads, work: Callable[[], Names]) -> Deferred[Names]:
-    """In one that does not keep the process alive, and takes none of the reactor's, should it never end."""
-    done: Deferred[Names] = Deferred()
-
-    def run() -> None:
-        try:
-            names = work()
-        except OSError as error:
-            reactor.callFromThread(done.errback, error)
-        else:
-            reactor.callFromThread(done.callback, names)
-
-    threading.Thread(target=run, name="images", daemon=True).start()
-    return done
 
 
 @frozen

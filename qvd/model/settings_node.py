@@ -25,6 +25,7 @@ NODE_KEYS: tuple[Key, ...] = (
     Key("path.storage.images", str, "/var/lib/qvd/storage/images", "disk images"),
     Key("path.storage.homes", str, "/var/lib/qvd/storage/homes", "homes that persist"),
     Key("path.storage.overlays", str, "/var/lib/qvd/storage/overlays", "writable layers, thrown away at stop"),
+    Key("path.storage.bases", str, "/var/lib/qvd/storage/bases", "container images, unpacked; shared between nodes"),
     Key("l7r.address", str, "*", "address that clients dial; * is all"),
     Key("l7r.port", int, 8443, "port that clients dial; 0 lets the system choose", minimum=0),
     Key("l7r.tls.cert", str, REQUIRED, "PEM file: certificate and chain"),
@@ -87,6 +88,15 @@ NODE_KEYS: tuple[Key, ...] = (
     Key("vm.sandbox.uid_base", int, 2000000, "as root: VM n runs as this user id plus n", minimum=1000),
     Key("vm.sandbox.host_files", bool, False, "boot VMs without an image folder from the host's own /usr"),
     Key("vm.sandbox.x_session", str, "", "program copied into the guest as its X session; empty: the image's own"),
+    Key("vm.lxc.storage", str, "overlayfs", "root file systems of containers: overlayfs or btrfs"),
+    Key(
+        "vm.lxc.uid_base",
+        int,
+        1000000,
+        "first of the 65536 user ids of containers, the same on all nodes",
+        minimum=65536,
+    ),
+    Key("vm.lxc.unpacked", int, 32 << 30, "most that may come out of a container's image, bytes", minimum=1 << 20),
 )
 
 RENEWALS = 3

@@ -10,7 +10,8 @@ from tempfile import TemporaryDirectory
 from twisted.internet.defer import Deferred
 from twisted.internet.task import Clock
 
-from qvd.hkd.images import ImageFolder, ImageParts, ImageWatch, in_daemon_thread
+from qvd.hkd.files.threads import in_daemon_thread
+from qvd.hkd.images import ImageFolder, ImageParts, ImageWatch
 from qvd.model.errors import DatabaseUnavailable
 from qvd.model.ids import DIId, Epoch
 from qvd.model.records import Lease

@@ -16,6 +16,7 @@ from contextlib import contextmanager
 from pathlib import Path
 
 from qvd.model.errors import PermanentError
+from qvd.model.ids import VMId
 
 FOLDER = os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC
 
@@ -72,6 +73,14 @@ def make_home(homes: Path, relative: str, owner: int | None) -> Path:
     return homes.joinpath(relative)
 
 
+def make_folders(path: Path, mode: int) -> None:
+    """Make a folder and those on the way to it that are missing, whatever our umask is."""
+    for folder in (*reversed(path.parents), path):
+        if not folder.is_dir():
+            folder.mkdir()
+            folder.chmod(mode)
+
+
 def make_folder(parent: int, name: str, mode: int, owner: int | None) -> None:
     """Make a folder where there is none. It gets its name last, when all else about it is right."""
     try:
@@ -92,6 +101,15 @@ def check_owner(home: int, relative: str, owner: int) -> None:
     found = os.fstat(home).st_uid
     if found != owner:
         raise PermanentError(f"The home {relative} belongs to user id {found}, not to {owner}")
+
+
+def numbered(folder: Path) -> set[VMId]:
+    """VMs by the names of their folders; anything else there is not ours."""
+    try:
+        names = os.listdir(folder)
+    except FileNotFoundError:
+        return set()
+    return {VMId(int(name)) for name in names if name.isascii() and name.isdecimal()}
 
 
 def remove_tree(path: Path) -> None:

@@ -12,11 +12,11 @@ from typing import Any
 
 from attrs import field, frozen
 
-from qvd.hkd.files.folders import checked_parts, make_home, remove_tree
+from qvd.hkd.files.folders import checked_parts, make_home, numbered, remove_tree
 from qvd.hkd.hypervisor.sandbox.guestpython import GuestPython
 from qvd.hkd.hypervisor.sandbox.ports import GuestPorts
 from qvd.hkd.hypervisor.sandbox.root import Boot, command, generated, options
-from qvd.hkd.hypervisor.sandbox.state import StateFolder, numbered, write_private
+from qvd.hkd.hypervisor.sandbox.state import StateFolder, write_private
 from qvd.model.errors import PermanentError
 from qvd.model.ids import VMId
 from qvd.model.records import VMSpec

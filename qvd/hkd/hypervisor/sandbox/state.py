@@ -17,6 +17,7 @@ from typing import Any
 
 from attrs import frozen
 
+from qvd.hkd.files.folders import numbered
 from qvd.hkd.hypervisor.pidfd import ProcessId
 from qvd.model.ids import VMId
 from qvd.model.records import Guest
@@ -88,15 +89,6 @@ class StateFolder:
             "supervisor": {"pid": supervisor.pid, "started": supervisor.started} if supervisor else None,
         }
         write_private(self.of(state.vm_id) / "state.json", json.dumps(table))
-
-
-def numbered(folder: Path) -> set[VMId]:
-    """VMs by the names of their folders; anything else there is not ours."""
-    try:
-        names = os.listdir(folder)
-    except FileNotFoundError:
-        return set()
-    return {VMId(int(name)) for name in names if name.isascii() and name.isdecimal()}
 
 
 def read_process(path: Path) -> ProcessId | None:

@@ -1,0 +1,1 @@
+"""Root file systems of containers: images unpacked once, writable layers on them."""
