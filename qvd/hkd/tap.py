@@ -21,7 +21,7 @@ from twisted.python.failure import Failure
 from qvd.hkd import configured
 from qvd.hkd.capacity import Meter
 from qvd.hkd.composition import Composition, Machine
-from qvd.hkd.hypervisor.sandbox import signals as sandbox_signals
+from qvd.hkd.hypervisor import signals as supervised_signals
 from qvd.hkd.hypervisor.sandbox.driver import SandboxDriver
 from qvd.hkd.notify import notify
 from qvd.hkd.watchdog import Watchdog
@@ -32,7 +32,7 @@ from qvd.protocols.adapters.rpc import GuestDialer
 from qvd.protocols.adapters.steadyclock import count_on_uptime
 from qvd.sim.listening import NothingOutlives, listening_driver
 
-SIGNALS = {"sandbox": Path(sandbox_signals.__file__).resolve()}
+SIGNALS = {"sandbox": Path(supervised_signals.__file__).resolve()}
 """By driver whose VMs outlive this process: the file that tells the watchdog how they are ended."""
 IN_PROCESS = frozenset({"simulated"})
 """Drivers whose VMs live in this process. Each driver is in one of the two: a VM without a watchdog may run twice."""

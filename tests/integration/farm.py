@@ -23,7 +23,7 @@ import psycopg2.extras
 
 from qvd.demo.installation import Installation, NodeProcess, stop_daemons
 from qvd.hkd.hypervisor.pidfd import identify
-from qvd.hkd.hypervisor.sandbox.state import StateFolder
+from qvd.hkd.hypervisor.state import StateFolder
 from qvd.model.settings import flatten
 from qvd.protocols.http1 import Response, ResponseReader
 

@@ -13,7 +13,7 @@ from typing import Any
 import psutil
 import pytest
 
-from qvd.hkd.hypervisor.sandbox.state import StateFolder
+from qvd.hkd.hypervisor.state import StateFolder
 from tests.integration.farm import Client, Farm, OtherNode, eventually
 from tests.integration.hastyfarm import hasty_farm
 

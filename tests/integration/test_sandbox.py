@@ -21,11 +21,11 @@ from twisted.internet.defer import CancelledError
 from twisted.python.failure import Failure
 
 from qvd.hkd import watchdog_launch
+from qvd.hkd.hypervisor import signals as supervised_signals
 from qvd.hkd.hypervisor.pidfd import ProcessId, identify
-from qvd.hkd.hypervisor.sandbox import launch as sandbox_launch
-from qvd.hkd.hypervisor.sandbox import signals as sandbox_signals
 from qvd.hkd.hypervisor.sandbox.files import LOG_LIMIT
 from qvd.hkd.hypervisor.sandbox.root import parents
+from qvd.hkd.hypervisor.supervisor import uptime
 from qvd.model.errors import DriverError, PermanentError
 from qvd.model.ids import VMId
 from qvd.model.records import Domain, Guest, VMSpec
@@ -496,7 +496,7 @@ async def watch_over(bench: Bench) -> None:
     promise = watchdog_launch.Promise(watchdog_launch.boot_id(), 1, 0.0, daemon)
     log = watchdog_launch.Log(str(bench.base / "watchdog.log"))
     run = str(bench.layout.run)
-    watchdog = watchdog_launch.Watchdog(run, sandbox_signals.signals, promise, watchdog_launch.uptime, log)
+    watchdog = watchdog_launch.Watchdog(run, supervised_signals.signals, promise, watchdog_launch.uptime, log)
     assert watchdog.look() is watchdog_launch.Verdict.KILL
     await until(lambda: watchdog.look() is watchdog_launch.Verdict.WAIT)
 
@@ -545,7 +545,7 @@ async def test_a_vm_ends_with_the_lease_though_nobody_is_there_to_end_it(bench: 
     lease = bench.base / "lease.json"
 
     def promise(seconds: float) -> float:
-        ends = sandbox_launch.uptime() + seconds
+        ends = uptime() + seconds
         lease.with_suffix(".new").write_text(json.dumps({"until": ends}))
         lease.with_suffix(".new").rename(lease)
         return ends
@@ -554,11 +554,11 @@ async def test_a_vm_ends_with_the_lease_though_nobody_is_there_to_end_it(bench: 
     bench.change(lease=lease)
     await bench.boot()
     last = promise(5.0)
-    await until(lambda: sandbox_launch.uptime() > first + 1)
+    await until(lambda: uptime() > first + 1)
     assert not bench.gone, "what was promised later counts"
     lease.unlink()
     await until(lambda: bench.gone == [NINE])
-    assert sandbox_launch.uptime() > last, "a file that is gone ends nothing"
+    assert uptime() > last, "a file that is gone ends nothing"
     assert "nobody else has ended this VM" in bench.log()
 
 

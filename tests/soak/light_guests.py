@@ -14,7 +14,7 @@ from collections.abc import Iterable
 from pathlib import Path
 
 from qvd.hkd.hypervisor.pidfd import identify
-from qvd.hkd.hypervisor.sandbox.state import SandboxState, StateFolder, write_private
+from qvd.hkd.hypervisor.state import RunState, StateFolder, write_private
 from qvd.hkd.watchdog_launch import boot_id
 from qvd.model.ids import VMId
 from qvd.model.records import Guest
@@ -67,7 +67,7 @@ def leave_for(run: Path, vm_ids: Iterable[int], guest: Guest) -> list[subprocess
         number = identify(process.pid)
         assert number is not None
         states.of(VMId(vm_id)).mkdir(parents=True)
-        states.write(SandboxState(VMId(vm_id), boot_id(), guest, 100, "alice", number))
+        states.write(RunState(VMId(vm_id), boot_id(), guest, 100, "alice", number))
         text = f'{{"pid": {number.pid}, "started": {number.started}}}'
         write_private(states.of(VMId(vm_id)) / "init.json", text)
     return processes

@@ -16,7 +16,7 @@ import pytest
 from attrs import define, field
 
 from qvd.hkd import watchdog_launch
-from qvd.hkd.hypervisor.sandbox import signals as sandbox_signals
+from qvd.hkd.hypervisor import signals as supervised_signals
 from qvd.hkd.watchdog_launch import (
     KILL_PAUSE,
     LEASE,
@@ -326,7 +326,7 @@ def test_it_looks_often_enough() -> None:
     assert KILL_PAUSE < PAUSE <= 0.25
 
 
-@pytest.mark.parametrize("module", [watchdog_launch, sandbox_signals])
+@pytest.mark.parametrize("module", [watchdog_launch, supervised_signals])
 def test_only_the_standard_library(module: object) -> None:
     tree = ast.parse(Path(str(getattr(module, "__file__", ""))).read_text())
     names = [alias.name for node in ast.walk(tree) if isinstance(node, ast.Import) for alias in node.names]

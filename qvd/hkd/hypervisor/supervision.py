@@ -1,5 +1,5 @@
 # -*- test-case-name: tests.unit.test_hypervisor_supervision -*-
-"""The daemon's side of L{qvd.hkd.hypervisor.sandbox.launch}: one line to it, one line back."""
+"""The daemon's side of L{qvd.hkd.hypervisor.supervisor}: one line to it, one line back."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ PASSING = tuple(
     os.strerror(number)
     for number in (errno.EAGAIN, errno.ENOMEM, errno.ENOSPC, errno.EMFILE, errno.ENFILE, errno.EUSERS, errno.EDQUOT)
 )
-"""Ends of bubblewrap's messages that speak of the node's load, not of the VM."""
+"""Ends of messages that speak of the node's load, not of the VM."""
 
 
 class Supervision(ProcessProtocol):

@@ -4,7 +4,7 @@ The C{sandbox} driver: bubblewrap on this node, as root or as anybody.
 
 Each VM has pid, ipc and uts namespaces and a root file system of its own, and shares the node's network, so its agent
 and its X server listen on loopback ports. It runs under a supervisor (L{qvd.hkd.hypervisor.sandbox.launch}) that
-outlives the daemon; what is needed to find it again is in L{qvd.hkd.hypervisor.sandbox.state}. Its memory is not
+outlives the daemon; what is needed to find it again is in L{qvd.hkd.hypervisor.state}. Its memory is not
 limited: that takes a control group, which an ordinary user has not.
 """
 
@@ -29,7 +29,7 @@ from qvd.hkd.hypervisor.pidfd import ProcessGroupWatch, boot_id, first_child, id
 from qvd.hkd.hypervisor.sandbox import launch as sandbox_launch
 from qvd.hkd.hypervisor.sandbox.files import SandboxFiles, SandboxLayout
 from qvd.hkd.hypervisor.sandbox.ports import GuestPorts, choose_ports
-from qvd.hkd.hypervisor.sandbox.state import SandboxState
+from qvd.hkd.hypervisor.state import RunState
 from qvd.hkd.hypervisor.supervision import Supervision
 from qvd.hkd.hypervisor.turns import Turns
 from qvd.interfaces import IDriver
@@ -84,7 +84,7 @@ class SandboxDriver:
         ports = await self._give_ports(vm_id)
         plan = await self._in_turn(vm_id, self._files.lay_out, spec, ports)
         guest = Guest("127.0.0.1", ports.vma_port, ports.x_port, spec.secret)
-        supervision = self._spawn(SandboxState(vm_id, self._boot, guest, ports.display, spec.login))
+        supervision = self._spawn(RunState(vm_id, self._boot, guest, ports.display, spec.login))
         supervision.go(plan)
         try:
             await supervision.started.addTimeout(START_SECONDS, self._reactor)
@@ -144,8 +144,8 @@ class SandboxDriver:
         while self._watches:
             self._watches.popitem()[1].close()
 
-    async def _read_states(self) -> dict[VMId, SandboxState | None]:
-        def read() -> dict[VMId, SandboxState | None]:
+    async def _read_states(self) -> dict[VMId, RunState | None]:
+        def read() -> dict[VMId, RunState | None]:
             return {vm_id: self._states.read(vm_id) for vm_id in sorted(self._files.ids())}
 
         return await deferToThreadPool(self._reactor, self._reactor.getThreadPool(), read)
@@ -166,7 +166,7 @@ class SandboxDriver:
         except OSError as error:
             raise TransientError(f"The node's files of VM {vm_id}: {error.strerror or error}") from error
 
-    def _spawn(self, state: SandboxState) -> Supervision:
+    def _spawn(self, state: RunState) -> Supervision:
         """Start the supervisor, which waits for its plan, and write down that it is there.
 
         Its environment can be seen from inside the VM, so it gets none of ours.

@@ -16,7 +16,7 @@ from qvd.hkd.files.folders import checked_parts, make_home, numbered, remove_tre
 from qvd.hkd.hypervisor.sandbox.guestpython import GuestPython
 from qvd.hkd.hypervisor.sandbox.ports import GuestPorts
 from qvd.hkd.hypervisor.sandbox.root import Boot, command, generated, options
-from qvd.hkd.hypervisor.sandbox.state import StateFolder, write_private
+from qvd.hkd.hypervisor.state import StateFolder, write_private
 from qvd.model.errors import PermanentError
 from qvd.model.ids import VMId
 from qvd.model.records import VMSpec
@@ -132,7 +132,7 @@ class SandboxFiles:
             shutil.copyfile(boot.x_session, session)
             session.chmod(0o755)
         return {
-            "lock": f"{boot.home}.lock",
+            "locks": [f"{boot.home}.lock"],
             "lease": str(self.layout.lease) if self.layout.lease else None,
             "log": str(folder / "agent.log"),
             "log_limit": LOG_LIMIT,

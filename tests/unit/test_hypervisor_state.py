@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 from qvd.hkd.hypervisor.pidfd import ProcessId
-from qvd.hkd.hypervisor.sandbox.state import SandboxState, StateFolder, write_private
+from qvd.hkd.hypervisor.state import RunState, StateFolder, write_private
 from qvd.model.ids import VMId
 from qvd.model.records import Guest
 from qvd.model.secret import Secret
@@ -24,10 +24,10 @@ def folder(tmp_path: Path) -> StateFolder:
 
 def test_round_trip(tmp_path: Path) -> None:
     states = folder(tmp_path)
-    fresh = SandboxState(NINE, "boot", GUEST, 1001, "alice")
+    fresh = RunState(NINE, "boot", GUEST, 1001, "alice")
     states.write(fresh)
     assert states.read(NINE) == fresh
-    known = SandboxState(NINE, "boot", GUEST, 1001, "alice", ProcessId(4, 5), ProcessId(6, 7))
+    known = RunState(NINE, "boot", GUEST, 1001, "alice", ProcessId(4, 5), ProcessId(6, 7))
     states.write(known)
     (states.of(NINE) / "init.json").write_text('{"pid": 6, "started": 7}')
     assert states.read(NINE) == known
@@ -36,7 +36,7 @@ def test_round_trip(tmp_path: Path) -> None:
 
 def test_private(tmp_path: Path) -> None:
     states = folder(tmp_path)
-    states.write(SandboxState(NINE, "boot", GUEST, 1001, "alice"))
+    states.write(RunState(NINE, "boot", GUEST, 1001, "alice"))
     path = states.of(NINE) / "state.json"
     assert path.stat().st_mode & 0o777 == 0o600
     assert [each.name for each in states.of(NINE).iterdir()] == ["state.json"]

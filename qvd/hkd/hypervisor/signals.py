@@ -1,8 +1,9 @@
-# -*- test-case-name: tests.unit.test_sandbox_signals -*-
+# -*- test-case-name: tests.unit.test_hypervisor_signals -*-
 """
-How sandbox VMs are ended by the watchdog (L{qvd.hkd.watchdog_launch}), which reads this file without the rest of us.
+How VMs that run under a supervisor are ended by the watchdog (L{qvd.hkd.watchdog_launch}), which reads this file
+without the rest of us.
 
-Only the standard library. What is read here, L{qvd.hkd.hypervisor.sandbox.state} writes: a watchdog is older than the
+Only the standard library. What is read here, L{qvd.hkd.hypervisor.state} writes: a watchdog is older than the
 daemon after an upgrade, so these names must stay.
 """
 

@@ -1,4 +1,4 @@
-"""Which signals end which sandbox VM, from what the driver writes down."""
+"""Which signals end which VM, from what the driver writes down."""
 
 from __future__ import annotations
 
@@ -9,16 +9,16 @@ import pytest
 from attrs import evolve
 
 from qvd.hkd.hypervisor.pidfd import ProcessId
-from qvd.hkd.hypervisor.sandbox.signals import ASKS, signals
-from qvd.hkd.hypervisor.sandbox.state import SandboxState, StateFolder
+from qvd.hkd.hypervisor.signals import ASKS, signals
+from qvd.hkd.hypervisor.state import RunState, StateFolder
 from qvd.model.ids import VMId
 from qvd.model.records import Guest
 from qvd.model.secret import Secret
 
-STATE = SandboxState(VMId(9), "boot", Guest("127.0.0.1", 20001, 5001, Secret("s")), 1001, "alice", ProcessId(4, 5))
+STATE = RunState(VMId(9), "boot", Guest("127.0.0.1", 20001, 5001, Secret("s")), 1001, "alice", ProcessId(4, 5))
 
 
-def write(run: Path, state: SandboxState, init: str | None = None) -> None:
+def write(run: Path, state: RunState, init: str | None = None) -> None:
     states = StateFolder(run)
     folder = states.of(state.vm_id)
     folder.mkdir(parents=True, exist_ok=True)

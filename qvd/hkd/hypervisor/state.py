@@ -1,6 +1,7 @@
-# -*- test-case-name: tests.unit.test_sandbox_state -*-
+# -*- test-case-name: tests.unit.test_hypervisor_state -*-
 """
-What is written down of each sandbox VM, for the daemon's successor to find: C{RUN/vms/N/state.json}.
+What is written down of each VM that runs under a supervisor, for the daemon's successor to find:
+C{RUN/vms/N/state.json}.
 
 The daemon writes the file before anything runs, and again with the supervisor's process; the supervisor adds
 C{init.json}, the process that ends the VM when it ends.
@@ -25,7 +26,7 @@ from qvd.model.secret import Secret
 
 
 @frozen
-class SandboxState:
+class RunState:
     """One VM.
 
     @ivar boot: identity of the machine's uptime; of another one nothing can be running.
@@ -57,13 +58,13 @@ class StateFolder:
         """VMs that have a folder."""
         return numbered(self.path)
 
-    def read(self, vm_id: VMId) -> SandboxState | None:
+    def read(self, vm_id: VMId) -> RunState | None:
         """L{None} where there is no state, or none that can be understood: leftovers at most."""
         folder = self.of(vm_id)
         try:
             table = json.loads((folder / "state.json").read_bytes())
             guest = Guest(table["address"], int(table["vma_port"]), int(table["x_port"]), Secret(table["secret"]))
-            return SandboxState(
+            return RunState(
                 vm_id,
                 str(table["boot"]),
                 guest,
@@ -75,7 +76,7 @@ class StateFolder:
         except (FileNotFoundError, ValueError, KeyError, TypeError):
             return None
 
-    def write(self, state: SandboxState) -> None:
+    def write(self, state: RunState) -> None:
         """Replace the file in one step."""
         supervisor = state.supervisor
         table = {
