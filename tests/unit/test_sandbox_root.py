@@ -11,7 +11,7 @@ from attrs import evolve
 
 from qvd.hkd.hypervisor.sandbox.guestpython import host_python
 from qvd.hkd.hypervisor.sandbox.ports import GuestPorts
-from qvd.hkd.hypervisor.sandbox.root import Boot, command, generated, host_name, options, parents
+from qvd.hkd.hypervisor.sandbox.root import Boot, command, generated, options, parents
 from qvd.model.ids import TenantId, VMId
 from qvd.model.records import VMSpec
 from qvd.model.secret import Secret
@@ -109,23 +109,6 @@ def test_memory_bounds_scratch_space() -> None:
     sizes = [words[at + 1] for at, word in enumerate(words) if word == "--size"]
     assert set(sizes) == {str(512 << 20)}
     assert len(sizes) == words.count("--tmpfs")
-
-
-@pytest.mark.parametrize(
-    ("name", "wanted"),
-    [
-        ("desk", "desk"),
-        ("My Desk", "my-desk"),
-        ("--a__b--", "a-b"),
-        ("x" * 70, "x" * 63),
-        ("\u00fc\u00fc", "desktop"),
-        ("", "desktop"),
-        ("x" * 62 + "-y", "x" * 62),
-        ("a\nb", "a-b"),
-    ],
-)
-def test_host_name(name: str, wanted: str) -> None:
-    assert host_name(name) == wanted
 
 
 def test_parents() -> None:

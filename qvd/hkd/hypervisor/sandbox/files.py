@@ -4,7 +4,6 @@
 from __future__ import annotations
 
 import os
-import re
 import shutil
 from collections.abc import Callable
 from pathlib import Path
@@ -17,11 +16,10 @@ from qvd.hkd.hypervisor.sandbox.guestpython import GuestPython
 from qvd.hkd.hypervisor.sandbox.ports import GuestPorts
 from qvd.hkd.hypervisor.sandbox.root import Boot, command, generated, options
 from qvd.hkd.hypervisor.state import StateFolder, write_private
-from qvd.model.errors import PermanentError
+from qvd.hkd.hypervisor.vmspec import check_login, require
 from qvd.model.ids import VMId
 from qvd.model.records import VMSpec
 
-LOGIN = re.compile(r"[A-Za-z_][A-Za-z0-9_.-]{0,31}")
 IMAGE_AGENT = "usr/bin/qvd-vma"
 IMAGE_CONFIG = "etc/qvd/vma.conf"
 LOG_LIMIT = 1 << 20
@@ -77,10 +75,7 @@ class SandboxFiles:
         """
         progress("Checking the image")
         require(shutil.which("bwrap") is not None, "bubblewrap (bwrap) is not installed on this node")
-        require(
-            LOGIN.fullmatch(spec.login) is not None and spec.login != "root",
-            f"The login {spec.login!r} cannot be the name of a Unix account",
-        )
+        check_login(spec)
         self._check_root(spec)
         if self.layout.command is None and not self._own_agent(spec):
             self._check_python(spec)
@@ -196,9 +191,3 @@ class SandboxFiles:
 
     def _uid(self, vm_id: VMId) -> int:
         return self.layout.uid_base + vm_id
-
-
-def require(condition: bool, text: str) -> None:
-    """@raise PermanentError: with C{text}, unless C{condition} holds."""
-    if not condition:
-        raise PermanentError(text)

@@ -10,7 +10,6 @@ from __future__ import annotations
 
 import json
 import os
-import re
 from collections.abc import Iterable
 from pathlib import Path
 
@@ -18,6 +17,7 @@ from attrs import frozen
 
 from qvd.hkd.hypervisor.sandbox.guestpython import LIBRARY, GuestPython
 from qvd.hkd.hypervisor.sandbox.ports import GuestPorts
+from qvd.hkd.hypervisor.vmspec import host_name
 from qvd.model.records import VMSpec
 
 HOST_ETC = (
@@ -64,11 +64,6 @@ class Boot:
     @property
     def guest_home(self) -> str:
         return f"/home/{self.spec.login}"
-
-
-def host_name(name: str) -> str:
-    """A VM's name as a host name."""
-    return re.sub(r"[^a-z0-9]+", "-", name.lower()).strip("-")[:63].strip("-") or "desktop"
 
 
 def options(boot: Boot) -> list[str]:
