@@ -5,6 +5,7 @@ BIN := .venv/bin
 VENV_PACKAGES := python3-venv
 RUN_PACKAGES := $(VENV_PACKAGES) bubblewrap nxagent nxproxy openbox xterm xfonts-base
 TEST_PACKAGES := $(RUN_PACKAGES) xvfb x11-apps x11-utils xdotool busybox-static haproxy faketime
+TEST_PACKAGES += lxc uidmap
 
 .PHONY: demo test soak lint types bench clean packages-demo packages-test
 .DELETE_ON_ERROR:

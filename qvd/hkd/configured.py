@@ -9,6 +9,7 @@ from pathlib import Path
 from qvd.hkd.cluster import ClusterTimes
 from qvd.hkd.deadlines import Deadlines
 from qvd.hkd.heartbeat import LeaseTimes
+from qvd.hkd.hypervisor.lxc.driver import LxcLayout
 from qvd.hkd.hypervisor.sandbox.driver import SandboxLayout
 from qvd.hkd.hypervisor.sandbox.guestpython import host_python
 from qvd.hkd.node import NodeTimes
@@ -105,6 +106,23 @@ def container_layers(settings: Settings) -> ILayers:
 def container_roots(settings: Settings, reactor: IRootsReactor) -> Roots:
     """Root file systems of containers."""
     return Roots(reactor, storage_layout(settings), container_layers(settings))
+
+
+def lxc_layout(settings: Settings) -> LxcLayout:
+    """Where the lxc driver keeps what, and what all containers have in common."""
+    run, extra = run_folder(settings), settings.text("vm.lxc.config_extra")
+    return LxcLayout(
+        run=run,
+        homes=Path(settings.text("path.storage.homes")),
+        uid_base=settings.number("vm.lxc.uid_base"),
+        userns=settings.flag("vm.lxc.userns"),
+        pids=settings.number("vm.lxc.pids"),
+        init=settings.text("vm.lxc.init"),
+        apparmor=settings.text("vm.lxc.apparmor"),
+        fuse=settings.flag("vm.lxc.fuse"),
+        extra=Path(extra) if extra else None,
+        lease=run / LEASE,
+    )
 
 
 def weights_of(settings: Settings) -> Weights:

@@ -22,17 +22,19 @@ from qvd.hkd import configured
 from qvd.hkd.capacity import Meter
 from qvd.hkd.composition import Composition, Machine
 from qvd.hkd.hypervisor import signals as supervised_signals
+from qvd.hkd.hypervisor.lxc.driver import LxcDriver
 from qvd.hkd.hypervisor.sandbox.driver import SandboxDriver
 from qvd.hkd.notify import notify
 from qvd.hkd.watchdog import Watchdog
 from qvd.interfaces import IDeadline, IDriver
+from qvd.interfaces.machines import INetwork, IRoots
 from qvd.model.errors import QVDError, SettingsError
 from qvd.model.settings import Settings
 from qvd.protocols.adapters.rpc import GuestDialer
 from qvd.protocols.adapters.steadyclock import count_on_uptime
 from qvd.sim.listening import NothingOutlives, listening_driver
 
-SIGNALS = {"sandbox": Path(supervised_signals.__file__).resolve()}
+SIGNALS = dict.fromkeys(("lxc", "sandbox"), Path(supervised_signals.__file__).resolve())
 """By driver whose VMs outlive this process: the file that tells the watchdog how they are ended."""
 IN_PROCESS = frozenset({"simulated"})
 """Drivers whose VMs live in this process. Each driver is in one of the two: a VM without a watchdog may run twice."""
@@ -52,14 +54,22 @@ def make_driver(settings: Settings) -> IDriver:
     """@raise SettingsError: there is no such driver."""
     name = settings.text("vm.hypervisor")
     match name:
+        case "lxc":
+            # Until there is storage for containers: it comes with L{make_lxc_driver}.
+            raise SettingsError(f"{settings.source}: vm.hypervisor: this build has no storage for containers")
         case "sandbox":
             return SandboxDriver(reactor, configured.sandbox_layout(settings))
         case "simulated":
             return listening_driver(reactor, Meter().measure().memory)
         case _:
             raise SettingsError(
-                f"{settings.source}: vm.hypervisor: there is no driver {name!r}; there are: sandbox, simulated"
+                f"{settings.source}: vm.hypervisor: there is no driver {name!r}; there are: lxc, sandbox, simulated"
             )
+
+
+def make_lxc_driver(settings: Settings, network: INetwork | None, roots: IRoots) -> IDriver:
+    """@param network: L{None}: none is configured, and each start is refused with a sentence that says so."""
+    return LxcDriver(reactor, configured.lxc_layout(settings), network, roots)
 
 
 def make_deadline(settings: Settings, driver: IDriver) -> IDeadline:

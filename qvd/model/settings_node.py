@@ -84,7 +84,7 @@ NODE_KEYS: tuple[Key, ...] = (
     ),
     Key("hkd.stop.timeout", float, 30.0, "for an orderly stop of the daemon, seconds", minimum=1),
     Key("hkd.upgrade.drain", float, 28800.0, "for the sessions of a daemon that was upgraded, seconds", minimum=0),
-    Key("vm.hypervisor", str, "sandbox", "driver: sandbox; or simulated, for load tests"),
+    Key("vm.hypervisor", str, "sandbox", "driver: lxc; sandbox; or simulated, for load tests"),
     Key("vm.sandbox.uid_base", int, 2000000, "as root: VM n runs as this user id plus n", minimum=1000),
     Key("vm.sandbox.host_files", bool, False, "boot VMs without an image folder from the host's own /usr"),
     Key("vm.sandbox.x_session", str, "", "program copied into the guest as its X session; empty: the image's own"),
@@ -97,6 +97,12 @@ NODE_KEYS: tuple[Key, ...] = (
         minimum=65536,
     ),
     Key("vm.lxc.unpacked", int, 32 << 30, "most that may come out of a container's image, bytes", minimum=1 << 20),
+    Key("vm.lxc.userns", bool, True, "containers have a user namespace: their root is nobody on the node"),
+    Key("vm.lxc.pids", int, 1000, "most processes and threads of one container", minimum=20),
+    Key("vm.lxc.init", str, "/sbin/init", "an image's first program"),
+    Key("vm.lxc.apparmor", str, "generated", "AppArmor profile of containers, where the node uses AppArmor"),
+    Key("vm.lxc.fuse", bool, False, "containers may mount file systems of their own through /dev/fuse"),
+    Key("vm.lxc.config_extra", str, "", "file with more lxc.* lines for all containers; empty: none"),
 )
 
 RENEWALS = 3

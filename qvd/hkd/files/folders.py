@@ -50,8 +50,8 @@ def opened(path: str | Path, parent: int | None = None) -> Iterator[int]:
         os.close(fd)
 
 
-def make_home(homes: Path, relative: str, owner: int | None) -> Path:
-    """Make sure that a home is there, its owner's alone.
+def make_home(homes: Path, relative: str, owner: int | None, mode: int = 0o700) -> Path:
+    """Make sure that a home is there.
 
     @param owner: user and group id, where we may choose; L{None}: our own.
     @raise PermanentError: the path is not a plain one below C{homes}, or the home is somebody else's.
@@ -65,7 +65,7 @@ def make_home(homes: Path, relative: str, owner: int | None) -> Path:
             with opened(part, fd) as below:
                 fd, old = os.dup(below), fd
                 os.close(old)
-        make_folder(fd, name, 0o700, owner)
+        make_folder(fd, name, mode, owner)
         with opened(name, fd) as home:
             check_owner(home, relative, os.geteuid() if owner is None else owner)
     finally:

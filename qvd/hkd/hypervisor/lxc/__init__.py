@@ -1,0 +1,1 @@
+"""The C{lxc} driver: containers."""
