@@ -16,10 +16,9 @@ from twisted.internet.defer import Deferred
 from twisted.python.failure import Failure
 from zope.interface import implementer
 
-from qvd.hkd.hypervisor.folders import remove_tree
+from qvd.hkd.files.folders import numbered, remove_tree
 from qvd.hkd.hypervisor.lxc.driver import LxcDriver, LxcLayout
 from qvd.hkd.hypervisor.lxc.files import SUBORDINATE, grants
-from qvd.hkd.hypervisor.state import numbered
 from qvd.interfaces.machines import INetwork, IRoots
 from qvd.model.ids import TenantId, VMId
 from qvd.model.records import Nic, Persistence, VMSpec
@@ -54,6 +53,7 @@ def make_image(folder: Path, owner: int = UID_BASE) -> None:
     (folder / "sbin/init").write_text(INIT)
     (folder / "sbin/init").chmod(0o755)
     (folder / "etc/hostname").write_text("image\n")
+    (folder / "etc/passwd").write_text("root:x:0:0::/root:/bin/sh\nalice:x:1000:1000::/home/alice:/bin/sh\n")
     (folder / "etc/motd").write_text("as delivered\n")
     for path in (folder, *folder.rglob("*")):
         os.chown(path, owner, owner, follow_symlinks=False)

@@ -86,7 +86,8 @@ def second_node(farm: Farm, driver: str) -> Iterator[Path]:
 
 def is_at_work(farm: Farm) -> bool:
     rows = farm.rows(
-        "SELECT r.state FROM host_runtimes r JOIN hosts h ON h.id = r.host_id WHERE h.name = %s AND r.images_epoch = r.epoch",
+        "SELECT r.state FROM host_runtimes r JOIN hosts h ON h.id = r.host_id"
+        " WHERE h.name = %s AND r.images_epoch = r.epoch",
         NAME,
     )
     return [row["state"] for row in rows] == ["running"]

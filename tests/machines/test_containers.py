@@ -16,8 +16,8 @@ import pytest
 from tests.conftest import require
 from tests.integration.farm import Farm, eventually
 from tests.machines.busyguest import make_image
-from tests.machines.secondnode import block, second_node
 from tests.machines.machinefarm import add_vms, home_of, machine_farm, register, retag
+from tests.machines.secondnode import block, second_node
 
 pytestmark = [pytest.mark.private, pytest.mark.lxc]
 
@@ -94,8 +94,8 @@ def test_fifty_at_once(farm: Farm) -> None:
     stop(farm, *vm_ids)
     down = time.monotonic() - ends
     print(
-        f"{FIFTY} containers at once: all reached after {all_up:.1f} s; from a login to its 101 {took[FIFTY // 2]:.2f} s"
-        f" (median), {took[-1]:.2f} s (most); {memory / FIFTY / 2**20:.1f} MiB each; all stopped after {down:.1f} s"
+        f"{FIFTY} containers at once: all reached after {all_up:.1f} s; from a login to its 101"
+        f" {took[FIFTY // 2]:.2f} s (median), {took[-1]:.2f} s (most); {memory / FIFTY / 2**20:.1f} MiB each; all stopped after {down:.1f} s"
     )
     assert interfaces() == links
     assert farm.rows("SELECT last_error FROM vm_runtimes WHERE last_error IS NOT NULL") == []
@@ -117,9 +117,7 @@ def test_a_home_goes_to_another_node(farm: Farm) -> None:
     with second_node(farm, "lxc") as folder:
         block(farm, "demo")
         talk(farm, vm_id)
-        hosts = farm.rows(
-            "SELECT h.name FROM hosts h JOIN vm_runtimes r ON r.host_id = h.id WHERE r.vm_id = %s", vm_id
-        )
+        hosts = farm.rows("SELECT h.name FROM hosts h JOIN vm_runtimes r ON r.host_id = h.id WHERE r.vm_id = %s", vm_id)
         assert [row["name"] for row in hosts] == ["n2"]
         assert (folder / "run/vms" / str(vm_id)).exists()
         block(farm, "demo", False)

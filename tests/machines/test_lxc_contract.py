@@ -19,20 +19,10 @@ from qvd.hkd.hypervisor.lxc.groups import KINDS, read_hierarchies
 from qvd.interfaces import IDriver
 from qvd.model.ids import VMId
 from qvd.model.records import VMSpec
-from tests.conftest import require
 from tests.contract.test_driver import DriverContract
 from tests.machines import containers
 
 pytestmark = [pytest.mark.private, pytest.mark.lxc, pytest.mark.contract]
-
-
-@pytest.fixture(scope="module")
-def images(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    require("lxc-start", "busybox")
-    containers.grant_ids()
-    folder = tmp_path_factory.mktemp("images")
-    containers.make_image(folder / "busybox")
-    return folder
 
 
 def groups() -> set[str]:
@@ -48,9 +38,9 @@ class TestLxcDriver(DriverContract):
     """liblxc, for real."""
 
     @pytest.fixture(autouse=True)
-    def storage(self, tmp_path: Path, images: Path) -> Iterator[None]:
+    def storage(self, tmp_path: Path, busybox_images: Path) -> Iterator[None]:
         self.base = tmp_path
-        self.images = images
+        self.images = busybox_images
         self.drivers = []
         yield
         pytest_twisted.blockon(Deferred.fromCoroutine(self.end_all()))

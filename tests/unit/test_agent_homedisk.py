@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 from pathlib import Path
+from tempfile import TemporaryDirectory
 from typing import Any
 from unittest.mock import patch
 
@@ -60,6 +61,8 @@ class HomeDiskTests(Case):
         self.then = FakeProvisioner()
         self.reactor: Any = ThreadedReactor()
         self.mounted = False
+        self.folder = TemporaryDirectory()
+        self.addCleanup(self.folder.cleanup)
 
     def provision(self, device: str) -> Deferred[Account]:
         with patch("qvd.agent.homedisk.is_mounted", return_value=self.mounted):
@@ -70,7 +73,7 @@ class HomeDiskTests(Case):
             return begun
 
     def device(self, beginning: bytes = b"") -> str:
-        return disk(Path(self.mktemp()), beginning)  # type: ignore[no-untyped-call]
+        return disk(Path(self.folder.name, "disk"), beginning)
 
     def test_an_empty_one_is_formatted_once_and_mounted(self) -> None:
         device = self.device()

@@ -16,7 +16,7 @@ from typing import Any
 
 from attrs import asdict, field, frozen
 
-from qvd.hkd.hypervisor.folders import checked_parts, make_home, remove_tree
+from qvd.hkd.files.folders import checked_parts, make_home, remove_tree
 from qvd.hkd.hypervisor.lxc.config import IDS, SECCOMP, Cable, Container, Limits, checked_extra, config_text
 from qvd.hkd.hypervisor.lxc.groups import find_controllers
 from qvd.hkd.hypervisor.state import StateFolder, write_private

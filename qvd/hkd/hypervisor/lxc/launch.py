@@ -140,7 +140,6 @@ def mount_root(kernel: Kernel, folders: dict[str, str], owner: int) -> int:
     @return: it, open.
     """
     before = open_folder(folders["merged"])
-    check_owner(folders["lower"] or folders["upper"], owner)
     if folders["lower"]:
         kernel.mount_overlay(folders, rooted=True)
     else:
@@ -148,8 +147,9 @@ def mount_root(kernel: Kernel, folders: dict[str, str], owner: int) -> int:
     root = open_folder(folders["merged"])
     if mount_id(root) == mount_id(before):
         raise OSError("the root file system is not mounted")
-    os.chown(shown(root), owner, owner)
     os.close(before)
+    for folder in filter(None, (folders["lower"], shown(root))):
+        check_owner(folder, owner)
     return root
 
 
