@@ -6,8 +6,9 @@ VENV_PACKAGES := python3-venv
 RUN_PACKAGES := $(VENV_PACKAGES) bubblewrap nxagent nxproxy openbox xterm xfonts-base
 TEST_PACKAGES := $(RUN_PACKAGES) xvfb x11-apps x11-utils xdotool busybox-static haproxy faketime
 TEST_PACKAGES += lxc uidmap
+DEB_PACKAGES := build-essential debhelper libvirt-dev pkg-config python3-dev python3.11-venv
 
-.PHONY: demo test soak lint types bench clean packages-demo packages-test
+.PHONY: deb demo test soak lint types bench clean packages-demo packages-test
 .DELETE_ON_ERROR:
 
 # Packages are looked for at each start: they may have been removed since the environment was made.
@@ -27,6 +28,11 @@ packages-demo:
 
 packages-test:
 	@sh tools/need-packages.sh $(TEST_PACKAGES) || test "$$CI" != true
+
+# Debian packages, in dist/. They are for the Python of this Debian, whatever $(PYTHON) is.
+deb:
+	@sh tools/need-packages.sh $(DEB_PACKAGES)
+	@sh tools/make-deb.sh
 
 lint: .venv/.test
 	$(BIN)/ruff check .
