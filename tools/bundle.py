@@ -28,7 +28,7 @@ VERSION = f"{sys.version_info.major}.{sys.version_info.minor}"
 LIBRARY = f"lib/python{VERSION}/site-packages"
 LONG_AGO = 946684800
 """Time stamp of plugins: Twisted's list of them must be younger, or it is made anew at each start."""
-UNUSED_TWISTED = ("conch", "mail", "names", "pair", "spread", "trial", "words")
+UNUSED_TWISTED = ("conch", "mail", "names", "pair", "trial", "words")
 TWISTED_PLUGINS = ("__init__", "twisted_core", "twisted_reactors")
 CHECKOUT_ONLY = {"qvd-demo", "qvd-sim"}
 """Programs that need the embedded PostgreSQL of a checkout."""
@@ -40,7 +40,7 @@ class Bundle:
     @ivar package: Debian package that it belongs to.
     @ivar ours: packages of ours in it, besides what they import; empty: all that no other bundle has to itself.
     @ivar needs: libraries of C{install_requires} in it; empty: all.
-    @ivar plugins: daemons in it.
+    @ivar daemons: plugins for C{twistd} in it.
     @ivar extras: of C{extras_require}, where they exist.
     """
 
@@ -49,19 +49,19 @@ class Bundle:
         package: str,
         ours: Sequence[str] = (),
         needs: Sequence[str] = (),
-        plugins: Sequence[str] = (),
+        daemons: Sequence[str] = (),
         extras: Sequence[str] = (),
     ) -> None:
         self.package = package
         self.ours = ours
         self.needs = needs
-        self.plugins = plugins
+        self.daemons = daemons
         self.extras = extras
 
 
 BUNDLES = {
-    "node": Bundle("qvd-common", plugins=("qvd_node_plugin", "qvd_vma_plugin"), extras=("kvm",)),
-    "vma": Bundle("qvd-vma", ["qvd.agent"], ["attrs", "Twisted", "zope.interface"], ["qvd_vma_plugin"]),
+    "node": Bundle("qvd-common", daemons=("qvd-node", "qvd-vma"), extras=("kvm",)),
+    "vma": Bundle("qvd-vma", ["qvd.agent"], ["attrs", "Twisted", "zope.interface"], ["qvd-vma"]),
     "client": Bundle(
         "qvd-client", ["qvd.client"], ["attrs", "pyOpenSSL", "service_identity", "Twisted[tls]", "zope.interface"]
     ),
@@ -154,8 +154,8 @@ def requirements(bundle: Bundle, setup: ConfigParser) -> list[str]:
     return [need + versions[plain(need)] for need in bundle.needs] + extra
 
 
-def run(*command: str | Path) -> None:
-    subprocess.run(command, check=True)
+def run(*command: str | Path, quiet: bool = False) -> None:
+    subprocess.run(command, check=True, stdout=subprocess.DEVNULL if quiet else None)
 
 
 def make_skeleton(place: Path) -> Path:
@@ -178,7 +178,7 @@ def copy_ours(bundle: Bundle, setup: ConfigParser, library: Path) -> None:
         if package in modules
         for file in PROJECT.joinpath(*package.split(".")).glob(pattern)
     ]
-    plugins = [PROJECT / f"twisted/plugins/{name}.py" for name in bundle.plugins]
+    plugins = [PROJECT / f"twisted/plugins/{name.replace('-', '_')}_plugin.py" for name in bundle.daemons]
     for file in (*modules.values(), *extra, *plugins):
         target = library / file.relative_to(PROJECT)
         target.parent.mkdir(parents=True, exist_ok=True)
@@ -237,9 +237,11 @@ def make(name: str, setup: ConfigParser, pip: Path, wheels: Path, root: Path) ->
     prune(library)
     copy_ours(bundle, setup, library)
     compile_all(library, root)
-    if bundle.plugins:
+    if bundle.daemons:
         list_plugins(place)
         write_program(place / "bin/twistd", name, "twisted.scripts.twistd", "run")
+    for daemon in bundle.daemons:
+        run(place / "bin/python", "-I", "-m", "twisted", daemon, "--help", quiet=True)
 
 
 def make_all(target: Path, work: Path) -> None:
@@ -253,7 +255,10 @@ def make_all(target: Path, work: Path) -> None:
         script, module, function = re.split(r"\s*[=:]\s*", line)
         if script not in CHECKOUT_ONLY:
             package, name = program_place(script)
-            write_program(target / package / "usr/bin" / script, name, module, function)
+            program = target / package / "usr/bin" / script
+            write_program(program, name, module, function)
+            # A library that is missing is to be missed here.
+            run(target / BUNDLES[name].package / HOME / name / "bin/python", "-I", program, "--help", quiet=True)
 
 
 if __name__ == "__main__":
