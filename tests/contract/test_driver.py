@@ -32,10 +32,16 @@ def ignore(text: str) -> None:
 
 
 class DriverContract:
-    """Mixin. C{base} is the test's own folder, in which all of a driver's storage lies."""
+    """Mixin. C{base} is the test's own folder, in which all of a driver's storage lies.
+
+    @cvar cycles: starts and ends of each of four VMs.
+    @cvar cancels: moments at which a start is given up.
+    """
 
     base: Path
     drivers: list[IDriver]
+    cycles = 25
+    cancels = 16
 
     def new_driver(self) -> IDriver:
         """A driver object as a restarted daemon would make it."""
@@ -227,7 +233,7 @@ class DriverContract:
         spec = self.spec(9, "runs")
         await driver.prepare(spec, ignore)
         before = self.traces()
-        for step in range(16):
+        for step in range(self.cancels):
             starting = Deferred.fromCoroutine(driver.start(spec))
             starting.addErrback(lambda failure: None)
             await pause(step * 0.008)
@@ -245,7 +251,7 @@ class DriverContract:
         before = self.traces()
 
         async def cycles(number: int) -> None:
-            for _ in range(25):
+            for _ in range(self.cycles):
                 await self.boot(driver, number)
                 await self.end(driver, VMId(number))
 

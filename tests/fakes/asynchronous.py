@@ -14,7 +14,7 @@ T = TypeVar("T")
 # Run an C{async def} test on the reactor; and an C{async def} fixture that yields once.
 asynchronous = pytest_twisted.ensureDeferred
 asynchronous_fixture = pytest_twisted.async_yield_fixture
-PATIENCE = 30.0
+PATIENCE = 60.0
 
 
 def spawn(coroutine: Coroutine[Any, Any, T]) -> Deferred[T]:

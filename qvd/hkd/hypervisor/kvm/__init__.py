@@ -1,0 +1,1 @@
+"""The driver C{kvm}: virtual machines by libvirt and QEMU."""
