@@ -20,12 +20,11 @@ from pathlib import Path
 
 from attrs import field, frozen
 
-from qvd.hkd.files.folders import checked_parts, remove_tree
+from qvd.hkd.files.folders import checked_parts, numbered, remove_tree
 from qvd.hkd.hypervisor.kvm.checksums import Checksums
 from qvd.hkd.hypervisor.kvm.disks import check_image, make_disk, make_overlay
 from qvd.hkd.hypervisor.kvm.domain import DirectBoot
 from qvd.hkd.hypervisor.kvm.state import KvmStates
-from qvd.hkd.hypervisor.state import numbered
 from qvd.model.errors import PermanentError
 from qvd.model.ids import VMId
 from qvd.model.records import Persistence, VMSpec

@@ -13,9 +13,10 @@ from pathlib import Path
 
 from attrs import frozen
 
+from qvd.hkd.files.folders import numbered
 from qvd.hkd.hypervisor.kvm.domain import PREFIX, domain_name, domain_uuid, numbered_domain
 from qvd.hkd.hypervisor.pidfd import ProcessId, identify
-from qvd.hkd.hypervisor.state import numbered, process_of, write_private
+from qvd.hkd.hypervisor.state import process_of, write_private
 from qvd.model.ids import VMId
 from qvd.model.records import Guest
 from qvd.model.secret import Secret
