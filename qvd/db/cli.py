@@ -19,8 +19,9 @@ from typing import Any
 import psycopg2
 from psycopg2.extensions import make_dsn
 
-from qvd.db import enrolment, migrate
-from qvd.model.errors import DatabaseUnavailable, QVDError, SettingsError
+from qvd.db import enrolment, migrate, network
+from qvd.model.errors import DatabaseUnavailable, InvalidRequest, QVDError, SettingsError
+from qvd.model.network import AddressPlan, parse_plan
 from qvd.model.settings_node import parse_node
 
 DONE, REFUSED, USAGE, UNREACHABLE = 0, 1, 2, 3
@@ -40,6 +41,11 @@ def arguments() -> argparse.ArgumentParser:
     token = commands.add_parser("enrolment-token", help="make a token that makes one machine a node: qvd-node enrol")
     token.add_argument("--hours", type=float, default=24.0, help="it is good for so long (%(default)g)")
     token.add_argument("--name", help="the only node it is good for; may be one that exists and is to be replaced")
+    net = commands.add_parser("network", help="show the range of the VM network, or set it")
+    net.add_argument("--range", help="IPv4 range of the whole installation, such as 10.0.0.0/16")
+    net.add_argument("--vms-from", help="first address for VMs; those before it are for nodes and services")
+    net.add_argument("--gateway", help="the VMs' way out, in the range (none)")
+    net.add_argument("--dns", help="name server that DHCP tells VMs (none)")
     for command in commands.choices.values():
         where = command.add_mutually_exclusive_group()
         where.add_argument("--dsn", help="connection string of PostgreSQL; a password is better kept in ~/.pgpass")
@@ -123,6 +129,40 @@ def make_token(dsn: str, hours: float, name: str | None) -> int:
     return DONE
 
 
+def network_of(options: argparse.Namespace) -> AddressPlan | None:
+    """What the command line wants to be set; L{None}: nothing, it asks.
+
+    @raise InvalidRequest: it makes no sense.
+    """
+    given = (options.range, options.vms_from, options.gateway, options.dns)
+    if not any(given):
+        return None
+    if options.range is None or options.vms_from is None:
+        raise InvalidRequest("A range is set as a whole: give --range and --vms-from, and --gateway and --dns anew")
+    return parse_plan(*given)
+
+
+def show_network(dsn: str) -> int:
+    """Command C{network} without a range; 1 where there is none."""
+    plan, used = network.read_plan(dsn)
+    if plan is None:
+        print("There is no VM network: set one with --range and --vms-from")
+        return REFUSED
+    print(f"Range        {plan.network}")
+    print(f"Nodes        {plan.network.network_address + 1} to {plan.vms_from - 1}")
+    print(f"VMs          {plan.vms_from} to {plan.vms_to}, {used} of {plan.capacity} in use")
+    print(f"Gateway      {plan.gateway or 'none'}")
+    print(f"Name server  {plan.dns or 'none'}")
+    return DONE
+
+
+def serve_network(dsn: str, plan: AddressPlan | None) -> int:
+    """Command C{network}."""
+    if plan is not None:
+        network.set_plan(dsn, plan, f"{getpass.getuser()}, qvd-db network")
+    return show_network(dsn)
+
+
 def run(options: argparse.Namespace) -> int:
     """Carry out one command."""
     dsn = dsn_of(options)
@@ -133,6 +173,8 @@ def run(options: argparse.Namespace) -> int:
             return bring_up_to_date(dsn)
         case "enrolment-token":
             return make_token(dsn, options.hours, options.name)
+        case "network":
+            return serve_network(dsn, network_of(options))
         case _:
             return show_status(dsn, options.json)
 
@@ -147,7 +189,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         match error:
             case DatabaseUnavailable():
                 return UNREACHABLE
-            case SettingsError():
+            case SettingsError() | InvalidRequest():
                 return USAGE
             case _:
                 return REFUSED

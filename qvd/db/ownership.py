@@ -15,6 +15,7 @@ from zope.interface import implementer
 
 from qvd.db.drain import give_up_orders
 from qvd.db.images import IMAGE_COLUMNS, IMAGE_TABLES, resolution_of
+from qvd.db.network import NIC_COLUMNS, NIC_TABLES, nic_of
 from qvd.db.rows import MINE, RELEASED, SERVER, VM_COLUMNS, VM_TABLES, vm_of
 from qvd.interfaces import IDatabase, IOwnership, ITransaction, Row
 from qvd.model.account import unix_name
@@ -83,9 +84,13 @@ SETTLED = f"""
 @implementer(IOwnership)
 @frozen
 class Ownership:
-    """L{IOwnership} over PostgreSQL."""
+    """L{IOwnership} over PostgreSQL.
+
+    @ivar gateway: of this node's VMs, where the VM network has none of its own.
+    """
 
     db: IDatabase
+    gateway: str | None = None
 
     async def bound(self, lease: Lease) -> Sequence[VM]:
         rows = await self.db.fetch(f"SELECT {VM_COLUMNS} FROM {VM_TABLES} WHERE r.host_id = %s", (lease.host_id,))
@@ -134,7 +139,7 @@ class Ownership:
                 (lease.epoch, secret.reveal(), row["di_id"], vm_id),
             )
             assert claimed is not None, "its row is locked"
-            return spec_of(row, secret, Run(claimed["run"]))
+            return spec_of(row, secret, Run(claimed["run"]), self.gateway)
 
         return await self.db.transact("claim_start", work)
 
@@ -269,16 +274,16 @@ async def startable(tx: ITransaction, lease: Lease, vm_id: VMId) -> Row | None:
     it is not known on this server what runs."""
     return await tx.fetch_one(
         "SELECT v.id AS vm_id, v.tenant_id, v.name, u.login, o.memory, o.cpus, o.user_storage_size,"
-        f" o.persistence, d.type, d.checksum, {IMAGE_COLUMNS}, h.drain"
+        f" o.persistence, d.type, d.checksum, {NIC_COLUMNS}, {IMAGE_COLUMNS}, h.drain"
         " FROM vm_runtimes r JOIN vms v ON v.id = r.vm_id JOIN users u ON u.id = v.user_id"
-        f" JOIN osfs o ON o.id = v.osf_id JOIN host_runtimes h ON h.host_id = r.host_id {IMAGE_TABLES}"
+        f" JOIN osfs o ON o.id = v.osf_id JOIN host_runtimes h ON h.host_id = r.host_id {NIC_TABLES} {IMAGE_TABLES}"
         f" WHERE {PENDING} AND r.vm_id = %(vm)s AND r.desired_state = 'running' AND r.vm_state = 'stopped'"
         f" AND h.epoch = %(epoch)s AND h.lease_until > now() AND {SETTLED} FOR UPDATE OF r",
         {"host": lease.host_id, "epoch": lease.epoch, "vm": vm_id},
     )
 
 
-def spec_of(row: Row, secret: Secret, run: Run) -> VMSpec:
+def spec_of(row: Row, secret: Secret, run: Run, gateway: str | None) -> VMSpec:
     """A row of L{startable} with an image."""
     return VMSpec(
         vm_id=VMId(row["vm_id"]),
@@ -296,4 +301,5 @@ def spec_of(row: Row, secret: Secret, run: Run) -> VMSpec:
         persistence=Persistence(row["persistence"]),
         user_storage=row["user_storage_size"],
         cpus=row["cpus"],
+        nic=nic_of(row, gateway),
     )

@@ -7,10 +7,11 @@ from qvd.interfaces.daemon import IDeadline, INodeStatus, ISessionKiller
 from qvd.interfaces.database import IBells, IDatabase, ITransaction, Parameters, Row
 from qvd.interfaces.desktops import IImages, ISessions, IVMs
 from qvd.interfaces.guests import IDriver, IGuest, IGuestDialer
-from qvd.interfaces.machines import INetwork, IRoots
+from qvd.interfaces.machines import IAddressPlans, INetwork, IRoots
 from qvd.interfaces.nodes import IExpiry, IHostImages, IHosts, IOwnership
 
 __all__ = [
+    "IAddressPlans",
     "IAdministrators",
     "IBells",
     "IDatabase",

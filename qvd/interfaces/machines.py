@@ -7,8 +7,16 @@ from collections.abc import Callable, Collection
 from zope.interface import Attribute, Interface
 
 from qvd.model.ids import VMId
+from qvd.model.network import AddressPlan
 from qvd.model.records import Nic, VMSpec
 from qvd.model.rootplan import RootPlan
+
+
+class IAddressPlans(Interface):
+    """Where the installation keeps the address plan of the VM network."""
+
+    async def current() -> AddressPlan | None:
+        """L{None}: no range was set."""
 
 
 class INetwork(Interface):
