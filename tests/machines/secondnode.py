@@ -93,8 +93,14 @@ def is_at_work(farm: Farm) -> bool:
     return [row["state"] for row in rows] == ["running"]
 
 
-def block(farm: Farm, name: str, blocked: bool = True) -> None:
-    """Whether a node gets VMs to start."""
+def prefer(farm: Farm, vm_id: int, node: str) -> None:
+    """Have a VM start there, and nowhere else."""
     farm.rows(
-        "UPDATE host_runtimes r SET blocked = %s FROM hosts h WHERE h.id = r.host_id AND h.name = %s", blocked, name
+        "INSERT INTO host_properties (host_id, key, value) SELECT id, 'place', name FROM hosts WHERE name = %s", node
+    )
+    farm.rows(
+        "INSERT INTO vm_properties (vm_id, tenant_id, key, value)"
+        " SELECT id, tenant_id, 'qvd.placement.require', %s FROM vms WHERE id = %s",
+        f"place={node}",
+        vm_id,
     )

@@ -16,8 +16,9 @@ import pytest
 from tests.conftest import require
 from tests.integration.farm import Farm, eventually
 from tests.machines.busyguest import make_image
+from tests.machines.containers import grant_ids
 from tests.machines.machinefarm import add_vms, home_of, machine_farm, register, retag
-from tests.machines.secondnode import block, second_node
+from tests.machines.secondnode import NAME, prefer, second_node
 
 pytestmark = [pytest.mark.private, pytest.mark.lxc]
 
@@ -28,6 +29,7 @@ FIFTY = 50
 @pytest.fixture
 def farm(tmp_path: Path) -> Iterator[Farm]:
     require("lxc-start", "nft")
+    grant_ids()
     slots = {"hkd.slots.boot": FIFTY, "hkd.slots.stop": FIFTY}
     with machine_farm(tmp_path, "lxc", make_image(tmp_path / "busybox.tar"), MEMORY, slots) as made:
         yield made
@@ -38,7 +40,7 @@ def talk(farm: Farm, vm_id: int) -> float:
     began = time.monotonic()
     with farm.client() as wire:
         reply = wire.connect(vm_id)
-        assert reply.head.status == 101, reply
+        assert reply.head.status == 101, (reply.body, farm.vm(vm_id)["last_error"], farm.log[-2000:])
         took = time.monotonic() - began
         wire.socket.sendall(b"is anybody there?")
         heard = b""
@@ -114,12 +116,11 @@ def test_a_home_goes_to_another_node(farm: Farm) -> None:
     talk(farm, vm_id)
     stop(farm, vm_id)
     with second_node(farm, "lxc") as folder:
-        block(farm, "demo")
+        prefer(farm, vm_id, NAME)
         talk(farm, vm_id)
         hosts = farm.rows("SELECT h.name FROM hosts h JOIN vm_runtimes r ON r.host_id = h.id WHERE r.vm_id = %s", vm_id)
-        assert [row["name"] for row in hosts] == ["n2"]
+        assert [row["name"] for row in hosts] == [NAME]
         assert (folder / "run/vms" / str(vm_id)).exists()
-        block(farm, "demo", False)
         stop(farm, vm_id)
     assert history(farm, vm_id) == ["started 1", "started 1"]
 
