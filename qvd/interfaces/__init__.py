@@ -6,6 +6,7 @@ from qvd.interfaces.accounts import IAdministrators, IHasher, IPasswordAuthentic
 from qvd.interfaces.daemon import IDeadline, INodeStatus, ISessionKiller
 from qvd.interfaces.database import IBells, IDatabase, ITransaction, Parameters, Row
 from qvd.interfaces.desktops import IImages, ISessions, IVMs
+from qvd.interfaces.garbage import IGarbage, IStorage
 from qvd.interfaces.guests import IDriver, IGuest, IGuestDialer
 from qvd.interfaces.machines import IAddressPlans, INetwork, IRoots
 from qvd.interfaces.nodes import IExpiry, IHostImages, IHosts, IOwnership
@@ -18,6 +19,7 @@ __all__ = [
     "IDeadline",
     "IDriver",
     "IExpiry",
+    "IGarbage",
     "IGuest",
     "IGuestDialer",
     "IHasher",
@@ -31,6 +33,7 @@ __all__ = [
     "IRoots",
     "ISessionKiller",
     "ISessions",
+    "IStorage",
     "ITokenAuthenticator",
     "ITransaction",
     "IUsers",
