@@ -18,7 +18,7 @@ from twisted.internet.defer import Deferred
 from twisted.internet.task import react
 
 from qvd.hkd.configured import read_settings
-from qvd.hkd.console import enrol, explain, nodes, reset
+from qvd.hkd.console import enrol, explain, garbage, nodes, reset
 from qvd.hkd.console.farm import Farm
 from qvd.model.errors import DatabaseUnavailable, QVDError, SettingsError
 
@@ -30,7 +30,7 @@ def arguments() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(prog="qvd-node", description="Administers the farm that a node belongs to.")
     parser.add_argument("--config", type=Path, default=Path("/etc/qvd/node.conf"), help="settings (%(default)s)")
     commands = parser.add_subparsers(dest="command", required=True)
-    for group in (explain, reset, nodes, enrol):
+    for group in (explain, reset, nodes, enrol, garbage):
         group.add_to(commands)
     return parser
 

@@ -5,9 +5,12 @@ from __future__ import annotations
 
 import tomllib
 from pathlib import Path
+from typing import Any
 
 from qvd.hkd.cluster import ClusterTimes
 from qvd.hkd.deadlines import Deadlines
+from qvd.hkd.garbage.storage import Folders, Storage
+from qvd.hkd.garbage.worker import Worker, in_daemon_thread
 from qvd.hkd.heartbeat import LeaseTimes
 from qvd.hkd.hypervisor.lxc.driver import LxcLayout
 from qvd.hkd.hypervisor.sandbox.driver import SandboxLayout
@@ -22,6 +25,7 @@ from qvd.hkd.watch import WatchTimes
 from qvd.hkd.watchdog import LEASE
 from qvd.l7r.desktop import DesktopTimes
 from qvd.model.errors import SettingsError
+from qvd.model.garbage import DAY, Terms
 from qvd.model.placement import Weights
 from qvd.model.settings import Settings
 from qvd.model.settings_node import parse_node
@@ -176,6 +180,31 @@ def image_folder(settings: Settings) -> Path:
 def image_patience(settings: Settings) -> float:
     """Seconds for a look at the disk images. A node looks before it renews its lease for the first time."""
     return min(IMAGE_SECONDS, settings.seconds("hkd.lease") / 6)
+
+
+def storage_folders(settings: Settings) -> Folders:
+    """Where garbage may lie."""
+    return Folders(
+        homes=Path(settings.text("path.storage.homes")).absolute(),
+        overlays=Path(settings.text("path.storage.overlays")).absolute(),
+        images=image_folder(settings).absolute(),
+        bases=Path(settings.text("path.storage.bases")).absolute(),
+    )
+
+
+def garbage_patience(settings: Settings) -> float:
+    """Seconds without progress. A thing is moved while a transaction is open, which must not be given up before."""
+    return settings.seconds("database.timeout") / 2
+
+
+def make_storage(settings: Settings, reactor: Any) -> Storage:
+    """The storage, for the collection of garbage."""
+    return Storage(storage_folders(settings), Worker(reactor, garbage_patience(settings), in_daemon_thread))
+
+
+def garbage_terms(settings: Settings) -> Terms:
+    """Of the collection that needs nobody to ask for it."""
+    return Terms(settings.seconds("hkd.garbage.age") * DAY, settings.seconds("hkd.garbage.homes_age") * DAY)
 
 
 def cluster_times(settings: Settings) -> ClusterTimes:
