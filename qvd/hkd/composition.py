@@ -25,6 +25,7 @@ from qvd.auth.token import TokenAuthenticator
 from qvd.db.administrators import Administrators
 from qvd.db.connection import Meter
 from qvd.db.expiry import Expiry
+from qvd.db.garbage import Garbage
 from qvd.db.hosts import Hosts
 from qvd.db.images import HostImages
 from qvd.db.migrate import check_compatible, schema_version
@@ -35,8 +36,10 @@ from qvd.db.sessions import Sessions
 from qvd.db.users import Users
 from qvd.db.vms import VMs
 from qvd.hkd import configured, identity
+from qvd.hkd.collector import Collector
 from qvd.hkd.expiry import ExpiryParts
 from qvd.hkd.files.threads import in_daemon_thread
+from qvd.hkd.garbagewatch import GarbageParts
 from qvd.hkd.images import ImageFolder, ImageParts, Lister
 from qvd.hkd.node import Node, Upgrade
 from qvd.hkd.retired import Clients, Retired
@@ -46,7 +49,7 @@ from qvd.hkd.serving import Listener, Steps
 from qvd.hkd.slots import Slots
 from qvd.hkd.succession import ControlPart, Place, Succession
 from qvd.hkd.tenure import TenureParts, session_watch
-from qvd.interfaces import IDeadline, IDriver, IGuestDialer
+from qvd.interfaces import IDeadline, IDriver, IGuestDialer, IStorage
 from qvd.l7r.connect import Connector
 from qvd.l7r.conversation import Conversation, Services
 from qvd.l7r.desktop import Desktops
@@ -79,6 +82,7 @@ class Machine:
     @ivar road: the way to nxagent, where it is not a socket.
     @ivar make_pool: makes the connections to the database.
     @ivar meter: counts what is asked of the database.
+    @ivar storage: where garbage may lie; L{None}: nowhere.
     """
 
     reactor: Any
@@ -95,6 +99,7 @@ class Machine:
     road: NXRoad | None = None
     make_pool: Callable[..., Pool] = Pool
     meter: Meter = field(factory=Meter)
+    storage: IStorage | None = None
 
 
 class ConversationFactory(Factory):
@@ -248,7 +253,16 @@ class Composition:
             capacity=machine.capacity,
             new_secret=lambda: Secret(secrets.token_urlsafe(32)),
             living=self._living,
+            garbage=self._garbage_parts(),
         )
+
+    def _garbage_parts(self) -> GarbageParts | None:
+        seconds, storage = self.settings.seconds("hkd.garbage.interval"), self.machine.storage
+        if not seconds or storage is None:
+            return None
+        collector = Collector(Garbage(self.pool), storage, f"node {configured.node_name(self.settings).name}")
+        terms = configured.garbage_terms(self.settings)
+        return GarbageParts(lambda: collector.collect(terms), seconds)
 
     def _image_parts(self) -> ImageParts:
         settings, reactor = self.settings, self.machine.reactor

@@ -95,6 +95,7 @@ def make_machine(settings: Settings) -> Machine:
         # VMs that live in this process cannot be handed over.
         run=None if driver.name in IN_PROCESS else configured.run_folder(settings),
         finished=lambda: reactor.callWhenRunning(reactor.stop),
+        storage=None if driver.name in IN_PROCESS else configured.make_storage(settings, reactor),
     )
 
 

@@ -13,6 +13,7 @@ from twisted.logger import Logger
 from qvd.hkd.cluster import Cluster, ClusterTimes
 from qvd.hkd.expiry import ExpiryParts, ExpiryWatch
 from qvd.hkd.fleet import Fleet
+from qvd.hkd.garbagewatch import GarbageParts, GarbageWatch
 from qvd.hkd.heartbeat import Heartbeat, LeaseTimes
 from qvd.hkd.images import ImageParts, ImageWatch
 from qvd.hkd.periodic import Periodic
@@ -42,6 +43,7 @@ class TenureParts:
     """What each epoch is made of; lives as long as the daemon.
 
     @ivar living: the processes of this node that serve sessions, this one among them.
+    @ivar garbage: L{None}: this node collects none by itself.
     """
 
     clock: IReactorTime
@@ -61,6 +63,7 @@ class TenureParts:
     capacity: Callable[[], Capacity]
     new_secret: Callable[[], Secret]
     living: Callable[[], Collection[str]] = lambda: ()
+    garbage: GarbageParts | None = None
 
 
 class Tenure:
@@ -139,6 +142,7 @@ class Tenure:
         self._strays = Periodic(parts.clock, parts.look_seconds, self._end_strays, "looking for sessions left open")
         self._cluster = Cluster(parts.clock, self._lease, parts.hosts, parts.vms, parts.cluster)
         self._expiry = ExpiryWatch(parts.clock, self._lease, parts.bells, parts.expiry)
+        self._garbage = None if parts.garbage is None else GarbageWatch(parts.clock, parts.garbage)
         self._heartbeat.start(registered_at, status)
         self._end_bell = parts.bells.listen(host_changed(self._lease.host_id), lambda _: self._heartbeat.now())
         self.fleet.start()
@@ -147,10 +151,14 @@ class Tenure:
         self._cluster.start()
         self._images.start()
         self._expiry.start()
+        if self._garbage is not None:
+            self._garbage.start()
 
     async def _stop_looks(self) -> None:
         end, self._end_bell = self._end_bell, lambda: None
         end()
+        if self._garbage is not None:
+            await self._garbage.stop()
         for looks in (self._expiry, self._images, self._cluster, self._strays, self._watch):
             await looks.stop()
 
