@@ -55,19 +55,25 @@ def make_image(folder: Path) -> None:
     for name in ("etc", "usr/bin", "tmp", "home", "dev", "proc", "run", "root"):
         (folder / name).mkdir(parents=True)
     for program in PROGRAMS:
-        source = shutil.which(program)
-        assert source is not None, program
-        shutil.copy(source, folder / "usr/bin" / program)
-        listed = subprocess.run(["ldd", source], capture_output=True, text=True, check=True).stdout
-        for library in map(Path, re.findall(r"(/\S+) \(0x", listed)):
-            target = folder / library.relative_to("/")
-            target.parent.mkdir(parents=True, exist_ok=True)
-            shutil.copy(library, target)
+        copy_program(program, folder)
     (folder / "bin").symlink_to("usr/bin")
     (folder / "etc/passwd").write_text(
         "root:x:0:0:root:/root:/bin/sh\ndaemon:x:1:1::/:/bin/sh\njoe:x:1000:1000::/:/bin/sh\n"
     )
     (folder / "etc/motd").write_text("as delivered\n")
+
+
+def copy_program(program: str, image: Path) -> None:
+    """One of the host's, with its libraries."""
+    source = shutil.which(program)
+    assert source is not None, program
+    shutil.copy(source, image / "usr/bin" / program)
+    # A program without libraries is none of ldd's.
+    listed = subprocess.run(["ldd", source], capture_output=True, text=True, check=False).stdout
+    for library in map(Path, re.findall(r"(/\S+) \(0x", listed)):
+        target = image / library.relative_to("/")
+        target.parent.mkdir(parents=True, exist_ok=True)
+        shutil.copy(library, target)
 
 
 def say(text: str) -> None:
