@@ -18,8 +18,9 @@ from qvd.hkd.collector import Report
 from qvd.model.errors import Conflict, QVDError
 from qvd.model.garbage import Fate
 
-FIRST = 24
-"""The first run comes after this part of the interval: a node that has just started has other things to do."""
+SOON = 24
+"""A part of the interval: then comes the first run, since a node that has just started has other things to do, and the
+next one after a run that failed, since another node may just have been at it."""
 
 
 @frozen
@@ -43,10 +44,10 @@ class GarbageWatch:
         self._clock = clock
         self._parts = parts
         self._timer: IDelayedCall | None = None
-        self._running: Deferred[None] | None = None
+        self._running: Deferred[float] | None = None
 
     def start(self) -> None:
-        self._arm(self._parts.seconds / FIRST)
+        self._arm(self._parts.seconds / SOON)
 
     async def stop(self) -> None:
         """Give the present run up."""
@@ -64,14 +65,15 @@ class GarbageWatch:
         self._timer = None
         running = self._running = Deferred.fromCoroutine(self._collect())
         running.addErrback(self._report)
-        running.addCallback(lambda _: self._ended(running))
+        running.addCallback(lambda seconds: self._ended(running, seconds))
 
-    def _ended(self, running: Deferred[None]) -> None:
+    def _ended(self, running: Deferred[float], seconds: float) -> None:
         if self._running is running:
             self._running = None
-            self._arm(self._parts.seconds)
+            self._arm(seconds)
 
-    async def _collect(self) -> None:
+    async def _collect(self) -> float:
+        """@return: seconds until the next run."""
         report = await self._parts.collect()
         counts = {fate: sum(verdict.fate is fate for verdict in report.verdicts) for fate in Fate}
         self.log.info(
@@ -83,8 +85,9 @@ class GarbageWatch:
         )
         for text in report.failures:
             self.log.warn("garbage: {text}", text=text)
+        return self._parts.seconds
 
-    def _report(self, failure: Failure) -> None:
+    def _report(self, failure: Failure) -> float:
         match failure.value:
             case CancelledError():
                 pass
@@ -95,3 +98,4 @@ class GarbageWatch:
                 self.log.warn("collecting garbage: {reason}; it is tried again", reason=text)
             case _:
                 self.log.failure("collecting garbage", failure)
+        return self._parts.seconds / SOON

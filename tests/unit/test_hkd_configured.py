@@ -10,6 +10,7 @@ import pytest
 from qvd.hkd import configured
 from qvd.hkd.slots import SlotSizes
 from qvd.model.errors import SettingsError
+from qvd.model.garbage import Terms
 from qvd.model.settings import Settings
 from qvd.model.settings_node import parse_node
 
@@ -36,6 +37,16 @@ def test_each_kind_of_work_has_a_budget_of_its_own() -> None:
     given = settings(**{"hkd.slots.unpack": 1, "hkd.slots.boot": 2, "hkd.slots.stop": 3})
     assert configured.slot_sizes(given) == SlotSizes(unpack=1, boot=2, stop=3)
     assert configured.slot_sizes(settings()) == SlotSizes()
+
+
+def test_garbage_is_old_in_days() -> None:
+    given = settings(**{"hkd.garbage.age": 2.0, "hkd.garbage.homes_age": 3.5})
+    assert configured.garbage_terms(given) == Terms(2 * 86400.0, 3.5 * 86400.0, homes=False)
+
+
+def test_a_move_is_given_up_before_its_transaction() -> None:
+    given = settings(**{"database.timeout": 4.0})
+    assert configured.garbage_patience(given) < given.seconds("database.timeout")
 
 
 def test_a_stop_with_vms_has_time_for_their_end() -> None:
