@@ -1,4 +1,4 @@
-# -*- test-case-name: tests.unit.test_hkd_collector -*-
+# -*- test-case-name: tests.integration.test_garbage -*-
 """
 Collects what nothing in the storage refers to any more: see L{qvd.model.garbage} for what that is.
 
