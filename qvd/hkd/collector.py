@@ -8,8 +8,7 @@ garbage; and each thing is looked at again in the transaction that takes it away
 
 from __future__ import annotations
 
-from collections.abc import Collection
-from functools import partial
+from collections.abc import Awaitable, Callable, Collection
 from typing import ClassVar
 
 from attrs import evolve, field, frozen
@@ -17,7 +16,7 @@ from twisted.logger import Logger
 
 from qvd.interfaces import IGarbage, IStorage
 from qvd.model.errors import Conflict, PermanentError, QVDError
-from qvd.model.garbage import Fate, Plan, Terms, Verdict, decide, suspicion
+from qvd.model.garbage import Fate, Plan, Terms, Thing, Verdict, decide, suspicion
 
 LEASE = 60.0
 """Seconds of the right to collect. Prolonged before each thing."""
@@ -38,6 +37,35 @@ class Report:
     suspicion: str | None = None
     removed: int = 0
     failures: tuple[str, ...] = field(factory=tuple)
+
+
+class Move:
+    """One thing's way to where it is put aside.
+
+    Where the transaction around it fails, the mark may be free while the thing is gone, so it is put back. If the
+    transaction was committed after all, the thing is garbage without a mark, and gets a new one.
+    """
+
+    log = Logger()
+
+    def __init__(self, storage: IStorage, thing: Thing, aside: Callable[[Thing, str], Awaitable[str]]) -> None:
+        self._storage = storage
+        self._thing = thing
+        self._aside = aside
+        self._path = ""
+
+    async def make(self, date: str) -> str:
+        """@return: the thing's path, if it is in the trash now."""
+        self._path = await self._aside(self._thing, date)
+        return "" if self._aside == self._storage.doom else self._path
+
+    async def undo(self) -> None:
+        if not self._path:
+            return
+        try:
+            await self._storage.put_back(self._thing, self._path)
+        except QVDError as error:
+            self.log.error("{path} stays where it was moved: {reason}", path=self._path, reason=error.text)
 
 
 @frozen
@@ -103,16 +131,19 @@ class Collector:
         thing = verdict.thing
         match verdict.fate:
             case Fate.TRASH:
-                move = partial(self.storage.trash, thing)
+                move = Move(self.storage, thing, self.storage.trash)
             case Fate.DELETE:
-                move = partial(self.storage.doom, thing)
+                move = Move(self.storage, thing, self.storage.doom)
             case _:
                 return verdict
         try:
-            taken = await self.garbage.collect(token, LEASE, thing, terms.limit(thing.kind), move, self.who)
+            taken = await self.garbage.collect(token, LEASE, thing, terms.limit(thing.kind), move.make, self.who)
         except PermanentError as error:
             self.log.warn("{thing} is left alone: {reason}", thing=thing.key.path, reason=error.text)
             return evolve(verdict, fate=Fate.LEAVE, reason=error.text)
+        except QVDError:
+            await move.undo()
+            raise
         if not taken:
             return evolve(verdict, fate=Fate.KEEP, reason=GONE)
         self.log.info(

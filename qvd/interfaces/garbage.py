@@ -82,10 +82,13 @@ class IStorage(Interface):
         """
 
     async def doom(thing: Thing, date: str) -> str:
-        """Move it to where nobody needs it any more, for L{remove}. @return: empty.
+        """Move it to where nobody needs it any more, for L{remove}. @return: its path there.
 
         @raise PermanentError: as in L{trash}.
         """
+
+    async def put_back(thing: Thing, path: str) -> None:
+        """Undo L{trash} or L{doom}, which have returned this path. What was made in its place stays."""
 
     async def doomed() -> Sequence[Key]:
         """What waits there, from this run or one that was cut short."""

@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Any
 from unittest import mock
 
+import psycopg2
 import psycopg2.extensions
 import pytest
 from attrs import evolve
@@ -25,7 +26,7 @@ from qvd.hkd.console.farm import Farm
 from qvd.hkd.garbage.storage import Folders, Storage
 from qvd.hkd.garbage.worker import Worker, in_daemon_thread
 from qvd.interfaces import ITransaction
-from qvd.model.errors import Conflict, OwnershipLost, QVDError, TransientError
+from qvd.model.errors import Conflict, DatabaseUnavailable, OwnershipLost, QVDError, TransientError
 from qvd.model.garbage import DAY, Fate, Known, Terms, Thing
 from qvd.model.settings_node import parse_node
 from tests.contract.stores import World
@@ -239,6 +240,16 @@ class Interfering(Garbage):
         """Nothing, unless a test says what."""
 
 
+class Failing(Garbage):
+    """One whose server is lost before the end of the transaction."""
+
+    async def collect(self, *words: Any) -> bool:
+        try:
+            return await super().collect(*words)
+        except psycopg2.Error:
+            raise DatabaseUnavailable("The database does not answer") from None
+
+
 class Dying(Storage):
     """One whose node dies after so many things were moved."""
 
@@ -325,6 +336,19 @@ class TestHostile:
         assert [verdict.fate for verdict in report.verdicts] == [Fate.KEEP, Fate.MARK]
         assert [row["kind"] for row in store.ask("SELECT kind FROM garbage_marks")] == ["trash"]
         assert len(store.files()) == 2
+
+    @asynchronous
+    async def test_a_transaction_that_fails_after_the_move(self, store: Store) -> None:
+        store.fill("homes/1/57/file", "homes/1/57.lock", "overlays/58/upper/file", "homes/1/1/file")
+        await store.later(days=0)
+        store.age(31)
+        before = store.files()
+        store.ask("REVOKE INSERT ON events FROM qvd_node")
+        for terms in (TERMS, HOMES):
+            with pytest.raises(DatabaseUnavailable):
+                await evolve(store.collector, garbage=Failing(store.pool)).collect(terms)
+            assert store.files() == before
+        assert len(store.ask("SELECT path FROM garbage_marks")) == 2
 
     @asynchronous
     async def test_a_home_whose_lock_is_held(self, store: Store) -> None:

@@ -156,6 +156,26 @@ def move_all(folder: int, parts: Sequence[str], heap: int, name: str, beat: Beat
             raise
 
 
+def restore(root: Path, thing: Thing, path: str) -> None:
+    """Undo L{set_aside}, which has returned this path.
+
+    @raise PermanentError: it cannot be undone.
+    """
+    try:
+        with (
+            opened_root(root) as top,
+            opened_parent(top, path) as (heap, name),
+            opened_parent(top, thing.key.path) as (folder, _),
+        ):
+            with opened(name, heap) as target:
+                for part in os.listdir(target):
+                    put_back(part, target, folder)
+            with contextlib.suppress(OSError):
+                os.rmdir(name, dir_fd=heap)
+    except OSError as error:
+        raise PermanentError(f"{root / path} cannot be put back: {error.strerror}") from None
+
+
 def put_back(part: str, target: int, folder: int) -> None:
     """Not over what was made in its place."""
     try:

@@ -102,8 +102,11 @@ class Storage:
 
     async def doom(self, thing: Thing, date: str) -> str:
         root = self._root(thing.key)
-        await self._worker.run(lambda beat: moving.set_aside(root, thing, DOOMED, date, beat))
-        return ""
+        return await self._worker.run(lambda beat: moving.set_aside(root, thing, DOOMED, date, beat))
+
+    async def put_back(self, thing: Thing, path: str) -> None:
+        root = self._root(thing.key)
+        await self._worker.run(lambda beat: moving.restore(root, thing, path))
 
     async def doomed(self) -> Sequence[Key]:
         return await self._worker.run(self._doomed)
