@@ -29,6 +29,7 @@ from qvd.db.garbage import Garbage
 from qvd.db.hosts import Hosts
 from qvd.db.images import HostImages
 from qvd.db.migrate import check_compatible, schema_version
+from qvd.db.network import AddressPlans
 from qvd.db.notify import Bells
 from qvd.db.ownership import Ownership
 from qvd.db.pool import Pool
@@ -41,6 +42,7 @@ from qvd.hkd.expiry import ExpiryParts
 from qvd.hkd.files.threads import in_daemon_thread
 from qvd.hkd.garbagewatch import GarbageParts
 from qvd.hkd.images import ImageFolder, ImageParts, Lister
+from qvd.hkd.network.service import VMNetwork
 from qvd.hkd.node import Node, Upgrade
 from qvd.hkd.retired import Clients, Retired
 from qvd.hkd.roster import Roster
@@ -83,6 +85,7 @@ class Machine:
     @ivar make_pool: makes the connections to the database.
     @ivar meter: counts what is asked of the database.
     @ivar storage: where garbage may lie; L{None}: nowhere.
+    @ivar network: of its VMs; L{None}: they have none of their own.
     """
 
     reactor: Any
@@ -100,6 +103,7 @@ class Machine:
     make_pool: Callable[..., Pool] = Pool
     meter: Meter = field(factory=Meter)
     storage: IStorage | None = None
+    network: VMNetwork | None = None
 
 
 class ConversationFactory(Factory):
@@ -158,6 +162,7 @@ class Composition:
                 self.pool,
                 Steps(self.bells.start, lambda: Deferred.fromCoroutine(self.bells.stop())),
                 Steps(self.hasher.start, self._stop_hasher),
+                Steps(self._start_network, self._stop_network),
             ),
             parts=self.parts,
             above=self._above(),
@@ -214,6 +219,14 @@ class Composition:
     def _living(self) -> Collection[str]:
         return [self.instance] if self.roster is None else self.roster.living()
 
+    def _start_network(self) -> Deferred[None] | None:
+        network = self.machine.network
+        return None if network is None else Deferred.fromCoroutine(network.start(AddressPlans(self.pool)))
+
+    def _stop_network(self) -> Deferred[None] | None:
+        network, alone = self.machine.network, len(self._living()) <= 1
+        return None if network is None else Deferred.fromCoroutine(network.stop(remove=alone))
+
     def _stop_hasher(self) -> Any:
         self.hasher.stop()
         return deferToThread(self.hasher.join)
@@ -232,7 +245,7 @@ class Composition:
             ports=Ports(
                 clock=machine.reactor,
                 driver=machine.driver,
-                ownership=Ownership(self.pool),
+                ownership=Ownership(self.pool, None if machine.network is None else machine.network.gateway),
                 dialer=machine.dialer,
                 deadlines=configured.deadlines_of(settings),
                 watch=configured.watch_times(settings),

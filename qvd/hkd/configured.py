@@ -3,6 +3,7 @@
 
 from __future__ import annotations
 
+import re
 import tomllib
 from pathlib import Path
 from typing import Any
@@ -15,6 +16,7 @@ from qvd.hkd.heartbeat import LeaseTimes
 from qvd.hkd.hypervisor.lxc.driver import LxcLayout
 from qvd.hkd.hypervisor.sandbox.driver import SandboxLayout
 from qvd.hkd.hypervisor.sandbox.guestpython import host_python
+from qvd.hkd.network.service import NetworkTerms
 from qvd.hkd.node import NodeTimes
 from qvd.hkd.slots import SlotSizes
 from qvd.hkd.storage.layers import ILayers, OverlayLayers
@@ -33,6 +35,9 @@ from qvd.model.vm import Work
 from qvd.protocols.adapters.heads import HeadLimits
 from qvd.protocols.adapters.tls import TLSLimits
 
+INTERFACE = re.compile(r"[A-Za-z][A-Za-z0-9_.-]{0,14}")
+PORTS = re.compile(r"\d{1,5}(-\d{1,5})?")
+NETWORK = re.compile(r"\d{1,3}(\.\d{1,3}){3}(/\d{1,2})?")
 BOOT_PING_SECONDS = 0.1
 IMAGE_SECONDS = 5.0
 
@@ -127,6 +132,51 @@ def lxc_layout(settings: Settings) -> LxcLayout:
         extra=Path(extra) if extra else None,
         lease=run / LEASE,
     )
+
+
+def network_terms(settings: Settings) -> NetworkTerms | None:
+    """What the VM network is to be like; L{None}: there is none.
+
+    @raise SettingsError: a list is none.
+    """
+    bridge = named(settings, "vm.network.bridge")
+    if not bridge:
+        return None
+    return NetworkTerms(
+        bridge=bridge,
+        create=settings.flag("vm.network.create_bridge"),
+        address=settings.text("node.address"),
+        prefix=named(settings, "vm.network.device_prefix"),
+        guest_ports=listed(settings, "vm.network.guest_ports", PORTS),
+        login_port=settings.number("l7r.port") if settings.flag("vm.network.allow_login") else None,
+        isolated=settings.flag("vm.network.isolate_vms"),
+        dhcp=settings.flag("vm.network.dhcp"),
+        nat_interface=named(settings, "vm.network.nat_interface") or None,
+        nat_except=listed(settings, "vm.network.nat_except", NETWORK),
+    )
+
+
+def named(settings: Settings, key: str) -> str:
+    """The name of a network interface, or the beginning of one; it may be empty.
+
+    @raise SettingsError: it cannot be one.
+    """
+    name = settings.text(key)
+    if name and not INTERFACE.fullmatch(name):
+        raise SettingsError(f"{settings.source}: {key}: {name!r} cannot be the name of a network interface")
+    return name
+
+
+def listed(settings: Settings, key: str, form: re.Pattern[str]) -> tuple[str, ...]:
+    """The parts of a text with commas. They become parts of the filters, so each must be what it should be.
+
+    @raise SettingsError: one is not.
+    """
+    parts = tuple(part for part in settings.text(key).replace(" ", "").split(",") if part)
+    for part in parts:
+        if not form.fullmatch(part):
+            raise SettingsError(f"{settings.source}: {key}: {part!r} cannot stand there")
+    return parts
 
 
 def weights_of(settings: Settings) -> Weights:

@@ -21,23 +21,16 @@ from twisted.python.failure import Failure
 from qvd.hkd import configured
 from qvd.hkd.capacity import Meter
 from qvd.hkd.composition import Composition, Machine
-from qvd.hkd.hypervisor import signals as supervised_signals
-from qvd.hkd.hypervisor.lxc.driver import LxcDriver
-from qvd.hkd.hypervisor.sandbox.driver import SandboxDriver
+from qvd.hkd.drivers import IN_PROCESS, SIGNALS, make_driver, make_network
 from qvd.hkd.notify import notify
 from qvd.hkd.watchdog import Watchdog
 from qvd.interfaces import IDeadline, IDriver
-from qvd.interfaces.machines import INetwork, IRoots
-from qvd.model.errors import QVDError, SettingsError
+from qvd.model.errors import QVDError
 from qvd.model.settings import Settings
 from qvd.protocols.adapters.rpc import GuestDialer
 from qvd.protocols.adapters.steadyclock import count_on_uptime
-from qvd.sim.listening import NothingOutlives, listening_driver
+from qvd.sim.listening import NothingOutlives
 
-SIGNALS = dict.fromkeys(("lxc", "sandbox"), Path(supervised_signals.__file__).resolve())
-"""By driver whose VMs outlive this process: the file that tells the watchdog how they are ended."""
-IN_PROCESS = frozenset({"simulated"})
-"""Drivers whose VMs live in this process. Each driver is in one of the two: a VM without a watchdog may run twice."""
 FAILED = 1
 """Exit status of a node that could not go on."""
 
@@ -50,28 +43,6 @@ class Options(usage.Options):
     optParameters = [["config", "c", "/etc/qvd/node.conf", "settings of this node"]]
 
 
-def make_driver(settings: Settings) -> IDriver:
-    """@raise SettingsError: there is no such driver."""
-    name = settings.text("vm.hypervisor")
-    match name:
-        case "lxc":
-            # Until there is storage for containers: it comes with L{make_lxc_driver}.
-            raise SettingsError(f"{settings.source}: vm.hypervisor: this build has no storage for containers")
-        case "sandbox":
-            return SandboxDriver(reactor, configured.sandbox_layout(settings))
-        case "simulated":
-            return listening_driver(reactor, Meter().measure().memory)
-        case _:
-            raise SettingsError(
-                f"{settings.source}: vm.hypervisor: there is no driver {name!r}; there are: lxc, sandbox, simulated"
-            )
-
-
-def make_lxc_driver(settings: Settings, network: INetwork | None, roots: IRoots) -> IDriver:
-    """@param network: L{None}: none is configured, and each start is refused with a sentence that says so."""
-    return LxcDriver(reactor, configured.lxc_layout(settings), network, roots)
-
-
 def make_deadline(settings: Settings, driver: IDriver) -> IDeadline:
     """Who ends the VMs when this process cannot."""
     if driver.name in IN_PROCESS:
@@ -81,7 +52,8 @@ def make_deadline(settings: Settings, driver: IDriver) -> IDeadline:
 
 def make_machine(settings: Settings) -> Machine:
     """This machine."""
-    driver = make_driver(settings)
+    network = make_network(settings, reactor)
+    driver = make_driver(settings, reactor, network)
     return Machine(
         reactor=reactor,
         driver=driver,
@@ -96,6 +68,7 @@ def make_machine(settings: Settings) -> Machine:
         run=None if driver.name in IN_PROCESS else configured.run_folder(settings),
         finished=lambda: reactor.callWhenRunning(reactor.stop),
         storage=None if driver.name in IN_PROCESS else configured.make_storage(settings, reactor),
+        network=network,
     )
 
 

@@ -112,6 +112,15 @@ NODE_KEYS: tuple[Key, ...] = (
     Key("vm.lxc.apparmor", str, "generated", "AppArmor profile of containers, where the node uses AppArmor"),
     Key("vm.lxc.fuse", bool, False, "containers may mount file systems of their own through /dev/fuse"),
     Key("vm.lxc.config_extra", str, "", "file with more lxc.* lines for all containers; empty: none"),
+    Key("vm.network.bridge", str, "", "bridge of the VM network; empty: this node has none"),
+    Key("vm.network.create_bridge", bool, False, "make the bridge where it is missing, with node.address"),
+    Key("vm.network.device_prefix", str, "qvd", "how the names of VMs' network interfaces begin on the node"),
+    Key("vm.network.guest_ports", str, "3030, 4100, 11100", "TCP ports of VMs that nodes use, with commas"),
+    Key("vm.network.allow_login", bool, False, "VMs may log in: they reach l7r.port in the nodes' part"),
+    Key("vm.network.isolate_vms", bool, True, "VMs do not reach each other"),
+    Key("vm.network.dhcp", bool, True, "this node tells its virtual machines their addresses"),
+    Key("vm.network.nat_interface", str, "", "interface through which VMs reach the outside; empty: they do not"),
+    Key("vm.network.nat_except", str, "", "networks that are not outside, with commas"),
 )
 
 RENEWALS = 3

@@ -12,6 +12,7 @@ from typing import Any
 from qvd.model.network import parse_plan
 
 from qvd.db import network
+from qvd.demo.installation import DemoError
 from tests.integration.farm import Farm
 
 NODE_ADDRESS, RANGE, VMS_FROM = "10.88.0.1", "10.88.0.0/16", "10.88.1.0"
@@ -30,6 +31,7 @@ def settings(folder: Path, driver: str, address: str = NODE_ADDRESS) -> dict[str
         "path.storage.bases": str(folder / "bases"),
         "vm.network.bridge": BRIDGE,
         "vm.network.create_bridge": True,
+        "vm.network.dhcp": driver == "kvm",
         "hkd.images.interval": 0.5,
         "hkd.stop.vms": True,
         # What a test waits for should come soon, on a machine that does much else.
@@ -104,7 +106,10 @@ def machine_farm(
         network.set_plan(farm.installation.admin_dsn, parse_plan(RANGE, VMS_FROM, None, None), "tests")
         farm.rows("UPDATE osfs SET hypervisor = %s, memory = %s", driver, memory)
         register(farm, image, "first", driver, "default")
-        farm.start_node()
+        try:
+            farm.start_node()
+        except DemoError as error:
+            raise AssertionError(f"{error}:\n{farm.log[-2000:]}") from None
         yield farm
     finally:
         farm.stop()

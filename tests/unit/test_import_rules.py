@@ -23,6 +23,7 @@ FOREIGN = {
     "qvd.hkd.files": {"twisted"},
     "qvd.hkd.hypervisor": {"attrs", "zope", "twisted"},
     "qvd.hkd.storage": {"attrs", "zope", "twisted"},
+    "qvd.hkd.network": {"attrs", "zope", "twisted"},
     "qvd.hkd.hypervisor.kvm": {"attrs", "zope", "twisted", "libvirt"},
     "qvd.hkd.garbage": {"attrs", "zope", "twisted"},
     "qvd.hkd.console": {"attrs"},
@@ -43,6 +44,7 @@ OURS = {
     "qvd.hkd.files": {"qvd.model"},
     "qvd.hkd.hypervisor": {"qvd.model", "qvd.interfaces", "qvd.protocols", "qvd.hkd.files"},
     "qvd.hkd.storage": {"qvd.model", "qvd.interfaces", "qvd.hkd.files"},
+    "qvd.hkd.network": {"qvd.model", "qvd.interfaces", "qvd.hkd.files"},
     "qvd.hkd.hypervisor.kvm": {"qvd.model", "qvd.interfaces", "qvd.protocols", "qvd.hkd.files", "qvd.hkd.hypervisor"},
     "qvd.l7r": {"qvd.model", "qvd.interfaces", "qvd.protocols", "qvd.protocols.adapters"},
     "qvd.hkd": {"qvd.model", "qvd.interfaces", "qvd.protocols", "qvd.protocols.adapters", "qvd.hkd.files"},
@@ -59,6 +61,7 @@ OURS = {
 ROOTS = {
     "qvd.hkd.composition",
     "qvd.hkd.configured",
+    "qvd.hkd.drivers",
     "qvd.hkd.tap",
     "qvd.hkd.cli",
     "qvd.agent.tap",

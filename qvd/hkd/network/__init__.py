@@ -1,0 +1,1 @@
+"""The VM network on a node: bridge, filters, DHCP."""
