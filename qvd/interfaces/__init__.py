@@ -8,7 +8,7 @@ from qvd.interfaces.database import IBells, IDatabase, ITransaction, Parameters,
 from qvd.interfaces.desktops import IImages, ISessions, IVMs
 from qvd.interfaces.garbage import IGarbage, IStorage
 from qvd.interfaces.guests import IDriver, IGuest, IGuestDialer
-from qvd.interfaces.machines import IAddressPlans, INetwork, IRoots
+from qvd.interfaces.machines import IAddressPlans, IDhcp, INetwork, IRoots
 from qvd.interfaces.nodes import IExpiry, IHostImages, IHosts, IOwnership
 
 __all__ = [
@@ -17,6 +17,7 @@ __all__ = [
     "IBells",
     "IDatabase",
     "IDeadline",
+    "IDhcp",
     "IDriver",
     "IExpiry",
     "IGarbage",

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Collection
+from collections.abc import Callable, Collection, Mapping
 
 from zope.interface import Attribute, Interface
 
@@ -17,6 +17,19 @@ class IAddressPlans(Interface):
 
     async def current() -> AddressPlan | None:
         """L{None}: no range was set."""
+
+
+class IDhcp(Interface):
+    """Gives VMs the addresses that the database gave them."""
+
+    async def start() -> None:
+        """Answer from now on."""
+
+    async def stop() -> None:
+        """Answer nobody any more."""
+
+    def set_hosts(nics: Mapping[VMId, Nic]) -> None:
+        """Answer these and no others."""
 
 
 class INetwork(Interface):

@@ -88,7 +88,7 @@ class TestRange:
     def test_one_that_leaves_a_vm_outside_is_refused(self, world: World, dsn: str, plan: AddressPlan) -> None:
         give(dsn)
         with pytest.raises(
-            SchemaError, match='The VM "one" has the address 10.0.0.16, which the range .* has no place'
+            SchemaError, match=r'The VM "one" has the address 10.0.0.16, which the range .* has no place'
         ):
             give(dsn, plan)
         assert read_plan(dsn) == (PLAN, 1)

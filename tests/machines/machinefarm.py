@@ -9,10 +9,9 @@ from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
-from qvd.model.network import parse_plan
-
 from qvd.db import network
 from qvd.demo.installation import DemoError
+from qvd.model.network import parse_plan
 from tests.integration.farm import Farm
 
 NODE_ADDRESS, RANGE, VMS_FROM = "10.88.0.1", "10.88.0.0/16", "10.88.1.0"

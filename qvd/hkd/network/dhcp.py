@@ -2,8 +2,8 @@
 """
 DHCP for this node's virtual machines, by a C{dnsmasq} of our own.
 
-There is one for a bridge. The daemon that runs it holds a lock in the run folder, and another one on that folder, such as
-the successor in an upgrade, waits for it. The program itself would not keep a lock that it inherits: it closes all
+There is one for a bridge. The daemon that runs it holds a lock in the run folder, and another one on that folder, as the
+successor in an upgrade is, waits for it. The program itself would not keep a lock that it inherits: it closes all
 that it does not know. So it dies with the daemon, however that ends.
 """
 
@@ -18,9 +18,11 @@ from pathlib import Path
 from twisted.internet.defer import Deferred, TimeoutError
 from twisted.internet.interfaces import IDelayedCall, IReactorProcess, IReactorTime
 from twisted.logger import Logger
+from zope.interface import implementer
 
 from qvd.hkd.files.folders import make_folders
 from qvd.hkd.network.dnsmasq import PROGRAM, SETPRIV, Dnsmasq, command, hosts_text
+from qvd.interfaces import IDhcp
 from qvd.model.errors import PermanentError
 from qvd.model.ids import VMId
 from qvd.model.network import AddressPlan
@@ -46,6 +48,7 @@ class IDhcpReactor(IReactorProcess, IReactorTime):
     """What it takes of a reactor."""
 
 
+@implementer(IDhcp)
 class Dhcp:
     """Keeps it running, and tells it who gets which address.
 

@@ -3,36 +3,23 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 
 from attrs import frozen
 from twisted.logger import Logger
-from zope.interface import Interface, implementer
+from zope.interface import implementer
 
 from qvd.hkd.network.bridge import Bridge, device_name
 from qvd.hkd.network.commands import ICommandReactor
 from qvd.hkd.network.firewall import Firewall, tracks_bridged
 from qvd.hkd.network.rules import Member, Policy
-from qvd.interfaces import IAddressPlans, INetwork
+from qvd.interfaces import IAddressPlans, IDhcp, INetwork
 from qvd.model.errors import PermanentError, TransientError
 from qvd.model.ids import VMId
 from qvd.model.network import AddressPlan, node_fault
 from qvd.model.records import Nic
 
 FORWARDING = "/proc/sys/net/ipv4/ip_forward"
-
-
-class IDhcp(Interface):
-    """Gives VMs the addresses that the database gave them."""
-
-    async def start() -> None:
-        """Answer from now on."""
-
-    async def stop() -> None:
-        """Answer nobody any more."""
-
-    def set_hosts(hosts: Mapping[VMId, Nic]) -> None:
-        """Answer these and no others."""
 
 
 @frozen
