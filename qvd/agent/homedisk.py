@@ -1,115 +1,145 @@
 # -*- test-case-name: tests.unit.test_agent_homedisk -*-
 """
-The disk of a virtual machine's homes. An empty one is formatted, and nothing else ever is: what has a file system of
-another kind, or anything at all written to it, is somebody's data.
+The user's disk of a virtual machine: formatted when it is new, and mounted where homes are.
+
+What is on it is somebody's work. It is formatted only where there is nothing at all: no sign of a file system, of
+partitions or of anything else that C{wipefs} knows, and a first MiB of zeros. Everything doubtful is left as it is, and
+said.
 """
 
 from __future__ import annotations
 
 import os
-from collections.abc import Mapping
-from enum import Enum
+from collections.abc import Mapping, Sequence
+from enum import Enum, auto
+from pathlib import Path
 
-from attrs import frozen
-from twisted.internet.defer import Deferred, TimeoutError
-from twisted.internet.interfaces import IReactorThreads, IReactorTime
-from twisted.internet.threads import deferToThreadPool
+from attrs import field, frozen
+from twisted.internet.defer import DeferredLock
 from twisted.logger import Logger
-from zope.interface import implementer
+from zope.interface import Interface, implementer
 
 from qvd.agent.account import Account
 from qvd.agent.processes import IProcessRunner
 from qvd.agent.provisioning import IProvisioner
 from qvd.model.errors import Unavailable
 
-PART = 1 << 20
-"""Bytes that are looked at, at the beginning and at the end: all kinds of labels and partition tables lie there."""
-LEAST = 4 * PART
-MAGIC = slice(1080, 1082)
-"""Of ext2, ext3 and ext4: 0xEF53, little endian. Source: C{Documentation/filesystems/ext4} of Linux, super block."""
-READ_SECONDS, FORMAT_SECONDS, MOUNT_SECONDS = 30.0, 120.0, 60.0
+FILE_SYSTEM = "ext4"
+LABEL = "qvd-home"
+FIRST = 1 << 20
+"""Bytes at the beginning that are zeros on a disk that is new."""
+FORMAT_SECONDS = 240.0
+MOUNT_SECONDS = 60.0
+WIPEFS = "/usr/sbin/wipefs"
+MKFS = "/usr/sbin/mkfs.ext4"
+MOUNT = "/usr/bin/mount"
 
 
-class Content(Enum):
-    """What is on a disk."""
+class Task(Enum):
+    """What is to be done with a disk."""
 
-    NOTHING = "nothing"
-    HOMES = "homes"
-    OTHER = "other"
-
-
-def judge(beginning: bytes, end: bytes) -> Content:
-    """@param beginning: the first L{PART} bytes of a disk; C{end}: the last ones."""
-    if beginning[MAGIC] == b"\x53\xef":
-        return Content.HOMES
-    return Content.OTHER if any(beginning) or any(end) else Content.NOTHING
+    NOTHING = auto()
+    MOUNT = auto()
+    FORMAT = auto()
 
 
-def look(device: str) -> Content:
-    """Blocks.
+@frozen
+class DiskFacts:
+    """What a disk shows.
 
-    @raise OSError: it cannot be read.
+    @ivar present: it is there.
+    @ivar mounted: something is mounted where it belongs.
+    @ivar signatures: what C{wipefs} finds.
+    @ivar zeros: its first MiB is empty.
     """
-    fd = os.open(device, os.O_RDONLY | os.O_CLOEXEC)
-    try:
-        size = os.lseek(fd, 0, os.SEEK_END)
-        if size < LEAST:
-            return Content.OTHER
-        return judge(os.pread(fd, PART, 0), os.pread(fd, PART, size - PART))
-    finally:
-        os.close(fd)
+
+    present: bool
+    mounted: bool
+    signatures: tuple[str, ...]
+    zeros: bool
 
 
-def is_mounted(folder: str) -> bool:
-    """Whether something is mounted there."""
-    return os.path.ismount(folder)
+def decide(device: str, facts: DiskFacts) -> Task:
+    """@raise Unavailable: it is neither new nor a disk of homes; a sentence."""
+    if facts.mounted or not facts.present:
+        return Task.NOTHING
+    if facts.signatures == (FILE_SYSTEM,):
+        return Task.MOUNT
+    if facts.signatures:
+        found = ", ".join(facts.signatures)
+        raise Unavailable(f"The user disk {device} holds {found} where {FILE_SYSTEM} was expected; it was not touched")
+    if not facts.zeros:
+        raise Unavailable(f"The user disk {device} holds data of an unknown kind; it was not touched")
+    return Task.FORMAT
 
 
-class IDiskReactor(IReactorThreads, IReactorTime):
-    """What it takes of a reactor."""
+class IDiskProbe(Interface):
+    """Looks at a disk."""
+
+    async def look(device: str, place: str) -> DiskFacts:
+        """@raise Unavailable: it cannot be read."""
+
+
+def format_words(device: str) -> Sequence[str]:
+    """Without C{-F}: what is in use is refused."""
+    return [MKFS, "-q", "-L", LABEL, "-m", "0", "-E", "lazy_itable_init=1", device]
+
+
+def mount_words(device: str, place: str) -> Sequence[str]:
+    return [MOUNT, "-t", FILE_SYSTEM, "-o", "nosuid,nodev", device, place]
+
+
+@frozen
+class HomeDisk:
+    """One disk, and where it belongs. To be made only in a virtual machine, where its driver's marker was found."""
+
+    log = Logger()
+
+    device: str
+    place: str
+    probe: IDiskProbe
+    runner: IProcessRunner
+    _lock: DeferredLock = field(factory=DeferredLock, init=False)
+
+    async def mount(self) -> None:
+        """Have it mounted, unless it is.
+
+        @raise Unavailable: it cannot be; a sentence for the user.
+        """
+        await self._lock.acquire()
+        try:
+            task = decide(self.device, await self.probe.look(self.device, self.place))
+            if task is Task.FORMAT:
+                self.log.info("the user disk {device} is empty: it is formatted", device=self.device)
+                await self.runner.run(format_words(self.device), FORMAT_SECONDS)
+            if task is not Task.NOTHING:
+                await self.runner.run(mount_words(self.device, self.place), MOUNT_SECONDS)
+                self.log.info("the user disk {device} is mounted at {place}", device=self.device, place=self.place)
+        finally:
+            self._lock.release()
 
 
 @implementer(IProvisioner)
 @frozen
-class HomeDisk:
-    """Has the disk mounted before an account is looked for, whose home is on it.
+class HomeFirst:
+    """No account is made before its home can be in its place."""
 
-    @ivar device: path of the disk.
-    @ivar folder: where homes are.
-    """
-
-    log = Logger()
-
-    reactor: IDiskReactor
-    runner: IProcessRunner
-    device: str
-    folder: str
+    disk: HomeDisk
     then: IProvisioner
 
     async def provision(self, parameters: Mapping[str, str]) -> Account:
-        if not is_mounted(self.folder):
-            await self._mount()
+        await self.disk.mount()
         return await self.then.provision(parameters)
 
-    async def _mount(self) -> None:
-        match await self._content():
-            case Content.NOTHING:
-                self.log.info("the disk {device} is empty: formatting it", device=self.device)
-                await self.runner.run(["/sbin/mkfs.ext4", "-q", "-L", "qvd-home", self.device], FORMAT_SECONDS)
-            case Content.OTHER:
-                raise Unavailable(
-                    f"The disk for homes, {self.device}, has something on it that is no file system for homes;"
-                    " it is left alone. Ask your administrator"
-                )
-            case Content.HOMES:
-                pass
-        await self.runner.run(["/bin/mount", "-o", "nosuid,nodev", self.device, self.folder], MOUNT_SECONDS)
 
-    async def _content(self) -> Content:
-        looking: Deferred[Content] = deferToThreadPool(self.reactor, self.reactor.getThreadPool(), look, self.device)
-        try:
-            return await looking.addTimeout(READ_SECONDS, self.reactor)
-        except TimeoutError:
-            raise Unavailable(f"The disk for homes, {self.device}, does not answer") from None
-        except OSError as error:
-            raise Unavailable(f"The disk for homes, {self.device}, cannot be read: {error.strerror}") from error
+def starts_with_zeros(device: str) -> bool:
+    with open(device, "rb") as file:
+        return not file.read(FIRST).strip(b"\0")
+
+
+def is_there(device: str) -> bool:
+    return Path(device).is_block_device()
+
+
+def is_mounted(place: str) -> bool:
+    return os.path.ismount(place)

@@ -18,6 +18,7 @@ from qvd.model.errors import SettingsError
 from qvd.model.secret import Secret
 
 SANDBOX = "sandbox"
+KVM = "kvm"
 LEAST_SECRET = 16
 MOST_BYTES = 64 * 1024
 MOST_DISPLAY = 55535
@@ -34,7 +35,6 @@ class GuestMarker:
     @ivar address: where to listen; empty is all interfaces.
     @ivar login: the account of the session's user, where the driver made it.
     @ivar x_session: program that replaces C{command.x-session}.
-    @ivar home_disk: device with the homes, where they have one of their own.
     """
 
     driver: str
@@ -46,7 +46,6 @@ class GuestMarker:
     login: str | None
     home: str | None
     x_session: str | None
-    home_disk: str | None = None
 
     @property
     def sandboxed(self) -> bool:
@@ -86,15 +85,6 @@ def parse_marker(data: bytes, source: str, vma_port: int, display: int) -> Guest
         raise SettingsError(f"{source}: no JSON") from None
     if not isinstance(table, dict):
         raise SettingsError(f"{source}: no JSON object")
-    return marker_of(table, source, vma_port, display)
-
-
-def marker_of(table: dict[str, object], source: str, vma_port: int, display: int) -> GuestMarker:
-    """The checked values.
-
-    @param source: where they come from, for errors.
-    @raise SettingsError: they are wrong.
-    """
     fields = _Fields(source, table)
     return GuestMarker(
         driver=fields.need("driver", str),
@@ -106,7 +96,6 @@ def marker_of(table: dict[str, object], source: str, vma_port: int, display: int
         login=fields.get("login", str),
         home=fields.get("home", str),
         x_session=fields.get("x_session", str),
-        home_disk=fields.get("home_disk", str),
     )
 
 

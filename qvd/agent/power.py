@@ -54,10 +54,6 @@ class Power:
 
     async def poweroff(self, parameters: Mapping[str, str]) -> None:
         """End the session, then the guest."""
-        self.order_off()
-
-    def order_off(self) -> None:
-        """The same, whoever wants it."""
         self._order("command.poweroff")
 
     async def reboot(self, parameters: Mapping[str, str]) -> None:

@@ -8,6 +8,7 @@ from twisted.internet.defer import Deferred, maybeDeferred
 from twisted.internet.interfaces import IListeningPort, IReactorTCP
 from twisted.logger import Logger
 
+from qvd.agent.channel import NodeOrders
 from qvd.agent.hooks import Hooks
 from qvd.agent.marker import GuestMarker
 from qvd.agent.power import END_SECONDS
@@ -17,7 +18,10 @@ from qvd.protocols.adapters.rpc import RPCServerFactory
 
 
 class AgentService(Service):
-    """Listens for the node while it runs; takes the X session with it when it ends."""
+    """Listens for the node while it runs; takes the X session with it when it ends.
+
+    @param orders: what the node says on the machine's own port; L{None}: there is none.
+    """
 
     log = Logger()
 
@@ -29,6 +33,7 @@ class AgentService(Service):
         x_server: XServer,
         hooks: Hooks,
         runner: ProcessRunner,
+        orders: NodeOrders | None = None,
     ) -> None:
         self._reactor = reactor
         self._marker = marker
@@ -36,6 +41,7 @@ class AgentService(Service):
         self._x_server = x_server
         self._hooks = hooks
         self._runner = runner
+        self._orders = orders
         self._port: IListeningPort | None = None
 
     def startService(self) -> None:
@@ -45,12 +51,16 @@ class AgentService(Service):
         self.log.info("agent of VM {vm_id} ({driver}) is ready", vm_id=marker.vm_id, driver=marker.driver)
         self._x_server.observe(self._hooks.report)
         self._hooks.report(self._x_server.state)
+        if self._orders is not None:
+            self._orders.start()
 
     def stopService(self) -> Deferred[None]:
         super().stopService()  # type: ignore[no-untyped-call]
         return Deferred.fromCoroutine(self._stop())
 
     async def _stop(self) -> None:
+        if self._orders is not None:
+            self._orders.stop()
         port, self._port = self._port, None
         if port is not None:
             await maybeDeferred(port.stopListening)

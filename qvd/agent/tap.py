@@ -13,16 +13,18 @@ from typing import Any
 
 from twisted.application.service import IService
 from twisted.internet import reactor as the_reactor
+from twisted.internet.threads import deferToThreadPool
 from twisted.python.usage import Options as UsageOptions
 from twisted.python.usage import UsageError
 
 from qvd.agent.account import system_environment
-from qvd.agent.awaited import Agent, AwaitedAgent
+from qvd.agent.channel import NodeOrders, ask_marker
+from qvd.agent.diskprobe import DiskProbe
 from qvd.agent.folders import Folders, open_folders
-from qvd.agent.homedisk import HomeDisk
+from qvd.agent.homedisk import HomeDisk, HomeFirst
 from qvd.agent.hooks import Hooks
 from qvd.agent.logfile import BoundedLog
-from qvd.agent.marker import GuestMarker, marker_of, read_marker
+from qvd.agent.marker import KVM, GuestMarker, parse_marker, read_marker
 from qvd.agent.orders import Orders
 from qvd.agent.power import Power
 from qvd.agent.processes import ProcessRunner
@@ -45,26 +47,40 @@ CALL_SECONDS = 75.0
 class Options(UsageOptions):
     """Reads the configuration and the driver's marker: without the latter there is no agent.
 
-    @ivar marker: L{None}: the node gives it through the channel.
+    @ivar channel: the port through which the marker came; L{None}: it was a file.
     """
 
     synopsis = "[--config FILE]"
-    longdesc = "Agent inside a QVD virtual machine. It runs only where a driver has left its marker file."
+    longdesc = "Agent inside a QVD virtual machine. It runs only where a driver says that it is one."
     optParameters = [["config", "c", None, f"Configuration file [default: {CONFIG}, where it exists]"]]
 
     settings: Settings
-    marker: GuestMarker | None
+    marker: GuestMarker
     folders: Folders
+    channel: str | None
 
     def postOptions(self) -> None:
         try:
             self.settings = read_settings(self["config"])
-            file, channel = self.settings.text("vma.guest_file"), self.settings.text("vma.channel")
-            given = os.path.exists(channel) and not os.path.exists(file)
-            self.marker = None if given else read_marker(file, *defaults(self.settings))
+            self.channel = channel_of(self.settings)
+            self.marker = find_marker(self.settings, self.channel)
             self.folders = open_folders(self.settings.text("path.run"), self.settings.text("path.log"))
         except SettingsError as error:
             raise UsageError(error.text) from None
+
+
+def channel_of(settings: Settings) -> str | None:
+    """The port to the node, where there is one and no file from the driver."""
+    path = settings.text("vma.channel")
+    return path if os.path.exists(path) and not os.path.exists(settings.text("vma.guest_file")) else None
+
+
+def find_marker(settings: Settings, channel: str | None) -> GuestMarker:
+    """@raise SettingsError: there is none, or it is wrong."""
+    port, display = settings.number("internal.vm.port.vma"), settings.number("internal.nxagent.display")
+    if channel is None:
+        return read_marker(settings.text("vma.guest_file"), port, display)
+    return parse_marker(ask_marker(channel), channel, port, display)
 
 
 def read_settings(path: str | None) -> Settings:
@@ -88,53 +104,41 @@ def read_settings(path: str | None) -> Settings:
     return parse(table, VMA_KEYS, source)
 
 
-def defaults(settings: Settings) -> tuple[int, int]:
-    """The agent's port and the X display where a marker names none."""
-    return settings.number("internal.vm.port.vma"), settings.number("internal.nxagent.display")
-
-
 def makeService(options: Options) -> IService:
     reactor: Any = the_reactor
     # A guest's time of day is often set a while after its boot.
     count_on_uptime(reactor)
     settings, marker, folders = options.settings, options.marker, options.folders
-    if marker is not None:
-        return make_agent(reactor, settings, folders, marker).service
-    return AwaitedAgent(
-        reactor,
-        settings.text("vma.channel"),
-        lambda table: make_agent(
-            reactor, settings, folders, marker_of(table, settings.text("vma.channel"), *defaults(settings))
-        ),
-    )
-
-
-def make_agent(reactor: Any, settings: Settings, folders: Folders, marker: GuestMarker) -> Agent:
     environment = system_environment(settings.text("vma.default.lang"))
     runner = ProcessRunner(reactor, open_log(folders, "qvd-hooks.log"), environment)
     output = open_log(folders, "qvd-nxagent.log")
     x_server = XServer(reactor, XTimes.of(settings), partial(XPrograms, reactor, marker.display, output))
     hooks = Hooks(runner, settings, lambda: x_server.state)
     files = SessionFiles(settings, marker, folders)
-    provisioner = choose_provisioner(marker, settings, runner, hooks)
-    if marker.home_disk is not None:
-        provisioner = HomeDisk(reactor, runner, marker.home_disk, settings.text("vma.user.home.path"), provisioner)
-    orders = Orders(reactor, x_server, files, provisioner, hooks)
+    orders = Orders(reactor, x_server, files, choose_provisioner(reactor, marker, settings, runner, hooks), hooks)
     power = Power(reactor, settings, x_server, hooks, runner, reactor.stop if marker.sandboxed else None)
     methods = {**orders.methods(), **power.methods()}
     factory = RPCServerFactory(reactor, marker.secret, methods, CALL_SECONDS)
-    return Agent(AgentService(reactor, marker, factory, x_server, hooks, runner), power)
+    listener = NodeOrders(reactor, options.channel, power.poweroff) if options.channel else None
+    return AgentService(reactor, marker, factory, x_server, hooks, runner, listener)
 
 
 def open_log(folders: Folders, name: str) -> BoundedLog:
     return BoundedLog(None if folders.log is None else folders.log / name)
 
 
-def choose_provisioner(marker: GuestMarker, settings: Settings, runner: ProcessRunner, hooks: Hooks) -> IProvisioner:
-    """Only root, outside a sandbox, makes accounts."""
+def choose_provisioner(
+    reactor: Any, marker: GuestMarker, settings: Settings, runner: ProcessRunner, hooks: Hooks
+) -> IProvisioner:
+    """Only root, outside a sandbox, makes accounts; and only in a virtual machine it has a disk for them."""
     uid = os.getuid()
     if uid == 0 and not marker.sandboxed:
-        return RootProvisioner(settings, runner, hooks)
+        accounts = RootProvisioner(settings, runner, hooks)
+        device = settings.text("vma.user.home.drive")
+        if marker.driver != KVM or not device:
+            return accounts
+        probe = DiskProbe(reactor, lambda look: deferToThreadPool(reactor, reactor.getThreadPool(), look))
+        return HomeFirst(HomeDisk(device, settings.text("vma.user.home.path"), probe, runner), accounts)
     try:
         entry = pwd.getpwuid(uid)
     except KeyError:

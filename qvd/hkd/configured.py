@@ -13,6 +13,8 @@ from qvd.hkd.deadlines import Deadlines
 from qvd.hkd.garbage.storage import Folders, Storage
 from qvd.hkd.garbage.worker import Worker, in_daemon_thread
 from qvd.hkd.heartbeat import LeaseTimes
+from qvd.hkd.hypervisor.kvm.files import KvmLayout
+from qvd.hkd.hypervisor.kvm.virttype import Wanted
 from qvd.hkd.hypervisor.lxc.driver import LxcLayout
 from qvd.hkd.hypervisor.sandbox.driver import SandboxLayout
 from qvd.hkd.hypervisor.sandbox.guestpython import host_python
@@ -40,6 +42,8 @@ PORTS = re.compile(r"\d{1,5}(-\d{1,5})?")
 NETWORK = re.compile(r"\d{1,3}(\.\d{1,3}){3}(/\d{1,2})?")
 BOOT_PING_SECONDS = 0.1
 IMAGE_SECONDS = 5.0
+QEMU_PIDS = Path("/run/libvirt/qemu")
+"""Where libvirt's daemon of the system notes the processes of its domains."""
 
 
 def read_settings(path: Path) -> Settings:
@@ -132,6 +136,29 @@ def lxc_layout(settings: Settings) -> LxcLayout:
         extra=Path(extra) if extra else None,
         lease=run / LEASE,
     )
+
+
+def kvm_layout(settings: Settings) -> KvmLayout:
+    """Where the kvm driver keeps what."""
+    run = run_folder(settings)
+    return KvmLayout(
+        run=run,
+        images=Path(settings.text("path.storage.images")),
+        homes=Path(settings.text("path.storage.homes")),
+        overlays=Path(settings.text("path.storage.overlays")),
+        node=settings.text("nodename"),
+        pids=QEMU_PIDS,
+        user_storage=settings.number("vm.kvm.user_storage"),
+        lease=run / LEASE,
+    )
+
+
+def wanted_virt_type(settings: Settings) -> Wanted:
+    """@raise SettingsError: there is no such type."""
+    try:
+        return Wanted(settings.text("vm.kvm.virt_type"))
+    except ValueError:
+        raise SettingsError(f"{settings.source}: vm.kvm.virt_type: expected auto, kvm or qemu") from None
 
 
 def network_terms(settings: Settings) -> NetworkTerms | None:

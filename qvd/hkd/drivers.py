@@ -10,6 +10,8 @@ from typing import Any
 from qvd.hkd import configured
 from qvd.hkd.capacity import Meter
 from qvd.hkd.hypervisor import signals as supervised_signals
+from qvd.hkd.hypervisor.kvm import signals as kvm_signals
+from qvd.hkd.hypervisor.kvm import virttype
 from qvd.hkd.hypervisor.lxc.driver import LxcDriver
 from qvd.hkd.hypervisor.sandbox.driver import SandboxDriver
 from qvd.hkd.network.dhcp import Dhcp
@@ -20,10 +22,14 @@ from qvd.model.network import AddressPlan
 from qvd.model.settings import Settings
 from qvd.sim.listening import listening_driver
 
-SIGNALS: Mapping[str, Path] = dict.fromkeys(("lxc", "sandbox"), Path(supervised_signals.__file__).resolve())
+SIGNALS: Mapping[str, Path] = {
+    "kvm": Path(kvm_signals.__file__).resolve(),
+    **dict.fromkeys(("lxc", "sandbox"), Path(supervised_signals.__file__).resolve()),
+}
 """By driver whose VMs outlive this process: the file that tells the watchdog how they are ended."""
 IN_PROCESS = frozenset({"simulated"})
 """Drivers whose VMs live in this process. Each driver is in one of the two: a VM without a watchdog may run twice."""
+KNOWN = sorted(IN_PROCESS | SIGNALS.keys())
 NETWORKED = frozenset({"kvm", "lxc"})
 """Drivers whose VMs have addresses of their own."""
 
@@ -52,6 +58,8 @@ def make_driver(settings: Settings, reactor: Any, network: VMNetwork | None) -> 
     """@raise SettingsError: there is no such driver, or it lacks something."""
     name = settings.text("vm.hypervisor")
     match name:
+        case "kvm":
+            return make_kvm_driver(settings, reactor, network)
         case "lxc":
             roots = configured.container_roots(settings, reactor)
             return LxcDriver(reactor, configured.lxc_layout(settings), network, roots)
@@ -61,5 +69,24 @@ def make_driver(settings: Settings, reactor: Any, network: VMNetwork | None) -> 
             return listening_driver(reactor, Meter().measure().memory)
         case _:
             raise SettingsError(
-                f"{settings.source}: vm.hypervisor: there is no driver {name!r}; there are: lxc, sandbox, simulated"
+                f"{settings.source}: vm.hypervisor: there is no driver {name!r}; there are: {', '.join(KNOWN)}"
             )
+
+
+def make_kvm_driver(settings: Settings, reactor: Any, network: VMNetwork | None) -> IDriver:
+    """@raise SettingsError: libvirt's library is not there. No other driver needs it."""
+    try:
+        from qvd.hkd.hypervisor.kvm.driver import KvmDriver, KvmTerms
+    except ImportError as error:
+        raise SettingsError(
+            f"{settings.source}: vm.hypervisor: the driver kvm needs Python's libvirt library, which cannot be loaded"
+            f" ({error}); install libvirt-python (qvd[kvm]), or python3-libvirt"
+        ) from None
+    terms = KvmTerms(
+        settings.text("vm.kvm.uri"),
+        virttype.choose(configured.wanted_virt_type(settings), virttype.look()),
+        settings.number("vm.kvm.cpus"),
+        settings.flag("vm.kvm.vnc"),
+        settings.flag("vm.kvm.ballooning"),
+    )
+    return KvmDriver(reactor, configured.kvm_layout(settings), terms, network)

@@ -12,12 +12,7 @@ from qvd.model.settings import Key
 
 VMA_KEYS: tuple[Key, ...] = (
     Key("vma.guest_file", str, "/.qvd/guest.json", "written by the driver; without it the agent does not start"),
-    Key(
-        "vma.channel",
-        str,
-        "/dev/virtio-ports/org.qvd.agent.0",
-        "port of a virtual machine through which its node gives the same, where that file is not there",
-    ),
+    Key("vma.channel", str, "/dev/virtio-ports/org.qvd.agent.0", "port to the node, which says in place of that file"),
     Key("internal.vm.port.vma", int, 3030, "port of the agent, where the driver names none", minimum=1),
     Key("internal.nxagent.display", int, 100, "X display, where the driver names none", minimum=0),
     Key("internal.nxagent.timeout.initiating", float, 20.0, "until nxagent listens, seconds", minimum=1),
@@ -36,6 +31,7 @@ VMA_KEYS: tuple[Key, ...] = (
     Key("vma.user.default.name", str, "qvd", "login of a session that names none"),
     Key("vma.user.default.groups", str, "qvduser", "further groups of new accounts, with commas"),
     Key("vma.user.home.path", str, "/home", "where homes are"),
+    Key("vma.user.home.drive", str, "/dev/vdb", "disk of a virtual machine that is mounted there; empty: none"),
     Key("vma.user.shell", str, "/bin/bash", "login shell of new accounts"),
     Key("vma.default.lang", str, "C.UTF-8", "LANG where the system's own files set none"),
     Key("vma.on_action.pre-connect", str, "", "hook before a session starts or resumes"),

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import hashlib
 import os
 import signal
 import subprocess
@@ -13,13 +14,18 @@ from pathlib import Path
 import psutil
 import pytest
 import pytest_twisted
+from attrs import evolve
+from twisted.internet import reactor
 from twisted.internet.defer import Deferred
+from twisted.internet.task import LoopingCall
 
 from qvd.hkd.hypervisor.kvm.driver import KvmDriver
 from qvd.interfaces import IDriver
+from qvd.model.errors import DriverError, PermanentError, TransientError
 from qvd.model.ids import VMId
-from qvd.model.records import VMSpec
-from tests.contract.test_driver import DriverContract
+from qvd.model.records import Persistence, VMSpec
+from tests.contract.test_driver import NINE, DriverContract, ignore
+from tests.fakes.asynchronous import asynchronous, until
 from tests.machines import kvm_vms
 
 pytestmark = [pytest.mark.private, pytest.mark.kvm, pytest.mark.contract]
@@ -43,17 +49,32 @@ def libvirt() -> Iterator[kvm_vms.Libvirt]:
         daemon.kill()
 
 
-class TestKvmDriver(DriverContract):
-    """libvirt, QEMU, and a guest of busybox."""
+def command(words: list[str]) -> None:
+    subprocess.run(words, check=True)
 
-    cycles = 5
-    cancels = 4
+
+def descriptors() -> list[str]:
+    """Our own, but for sockets, which libvirt opens and closes when it likes, and its event loop's."""
+    links = []
+    for name in os.listdir("/proc/self/fd"):
+        with contextlib.suppress(FileNotFoundError):
+            links.append(os.readlink(f"/proc/self/fd/{name}"))
+    return sorted(link for link in links if link.startswith("/") or "pidfd" in link)
+
+
+class KvmCase:
+    """A driver, and all that belongs to it."""
+
+    base: Path
+    guest: Path
+    libvirt: kvm_vms.Libvirt
+    opened: list[KvmDriver]
 
     @pytest.fixture(autouse=True)
     def storage(self, guest: Path, libvirt: kvm_vms.Libvirt) -> Iterator[None]:
         self.guest = guest
         self.libvirt = libvirt
-        self.drivers = []
+        self.opened = []
         with kvm_vms.short_folder() as self.base:
             yield
             pytest_twisted.blockon(Deferred.fromCoroutine(self.end_all()))
@@ -62,21 +83,41 @@ class TestKvmDriver(DriverContract):
         driver = self.new_driver()
         for found in await driver.list():
             await self.end(driver, found.vm_id)
-        for each in self.drivers:
-            assert isinstance(each, KvmDriver)
+        for each in self.opened:
             each.close()
 
-    def new_driver(self) -> IDriver:
+    async def boot(self, driver: IDriver, vm_id: int = 9, name: str = "runs") -> VMSpec:
+        spec = self.spec(vm_id, name)
+        await driver.prepare(spec, ignore)
+        await driver.start(spec)
+        return spec
+
+    async def end(self, driver: IDriver, vm_id: VMId = NINE) -> None:
+        await driver.kill(vm_id)
+        await driver.destroy(vm_id)
+
+    def new_driver(self) -> KvmDriver:
         driver = kvm_vms.driver_of(kvm_vms.layout(self.base, self.guest), self.libvirt.uri)
-        self.drivers.append(driver)
+        self.opened.append(driver)
         return driver
 
     def spec(self, vm_id: int, name: str) -> VMSpec:
         return kvm_vms.spec(vm_id, name)
 
-    def has_booted(self, vm_id: VMId) -> bool:
+    def said(self, vm_id: VMId) -> str:
+        """By the guest, on its console."""
         log = self.base / f"run/vms/{vm_id}/console.log"
-        return log.exists() and "booted" in log.read_text("utf-8", "replace")
+        return log.read_text("utf-8", "replace") if log.exists() else ""
+
+    def has_booted(self, vm_id: VMId) -> bool:
+        return "booted" in self.said(vm_id)
+
+
+class TestKvmDriver(KvmCase, DriverContract):
+    """libvirt, QEMU, and a guest of busybox."""
+
+    cycles = 10
+    cancels = 8
 
     def start_elsewhere(self, vm_id: int) -> None:
         words = [sys.executable, "-m", "tests.machines.kvm_vms", str(self.base), str(self.guest)]
@@ -102,10 +143,159 @@ class TestKvmDriver(DriverContract):
         return files, machines, taps, descriptors()
 
 
-def descriptors() -> list[str]:
-    """Our own, but for sockets, which libvirt opens and closes when it likes, and its event loop's."""
-    links = []
-    for name in os.listdir("/proc/self/fd"):
-        with contextlib.suppress(FileNotFoundError):
-            links.append(os.readlink(f"/proc/self/fd/{name}"))
-    return sorted(link for link in links if link.startswith("/") or "pidfd" in link)
+class TestKvmFaults(KvmCase):
+    """What libvirt, storage and guests do when they do not do what they should."""
+
+    @asynchronous
+    async def test_the_secret_comes_through_the_channel(self) -> None:
+        driver = self.new_driver()
+        await self.boot(driver)
+        await until(lambda: self.has_booted(NINE))
+        log = self.said(NINE)
+        assert '"secret": "secret of the VM 9"' in log
+        assert '"driver": "kvm"' in log
+
+    @asynchronous
+    async def test_libvirts_daemon_is_killed_under_a_vm(self) -> None:
+        driver = self.new_driver()
+        gone: list[VMId] = []
+        driver.watch(gone.append)
+        await self.boot(driver, 8)
+        await self.boot(driver, 9)
+        self.libvirt.kill()
+        assert [found.running for found in await driver.list()] == [True, True]
+        await driver.kill(VMId(8))
+        assert gone == [VMId(8)]
+        self.libvirt.start()
+        with pytest.raises(TransientError, match="running already"):
+            await driver.start(self.spec(9, "runs"))
+        await driver.destroy(VMId(8))
+        await self.boot(driver, 8)
+        assert [found.running for found in await driver.list()] == [True, True]
+        await driver.kill(NINE)
+        assert gone == [VMId(8), NINE]
+
+    @asynchronous
+    async def test_libvirts_daemon_hangs(self) -> None:
+        driver = self.new_driver()
+        await self.boot(driver, 8)
+        gaps = Gaps()
+        self.libvirt.signal(signal.SIGSTOP)
+        try:
+            spec = self.spec(9, "runs")
+            await driver.prepare(spec, ignore)
+            with pytest.raises(TransientError):
+                await Deferred.fromCoroutine(driver.start(spec)).addTimeout(50, reactor)
+            await driver.kill(VMId(8))
+            assert not (await driver.list())[0].running
+        finally:
+            self.libvirt.signal(signal.SIGCONT)
+            sys.stdout.write(f"largest gap of the reactor: {gaps.end():.3f} s\n")
+        await self.end(driver, NINE)
+        await self.boot(driver, 9)
+
+    @asynchronous
+    async def test_a_user_disk_that_is_in_use(self) -> None:
+        driver = self.new_driver()
+        await self.boot(driver, 8)
+        thief = evolve(self.spec(9, "runs"), home="1/8")
+        await driver.prepare(thief, ignore)
+        with pytest.raises(PermanentError, match="A disk of VM 9 is in use by another process"):
+            await driver.start(thief)
+        await self.end(driver, NINE)
+        assert [found.vm_id for found in await driver.list()] == [VMId(8)]
+
+    @asynchronous
+    async def test_images_that_are_none(self) -> None:
+        driver = self.new_driver()
+        images = self.guest / "images"
+        make = ["qemu-img", "create", "-q", "-f", "qcow2"]
+        command([*make, "-b", "/etc/passwd", "-F", "raw", str(images / "trick.qcow2")])
+        data = ["-o", f"data_file={self.base}/outside,data_file_raw=on"]
+        command([*make, *data, str(images / "data.qcow2"), "1M"])
+        command(["tar", "cf", str(images / "tar.qcow2"), "/etc/hostname"])
+        said = []
+        for name in ("trick", "data", "tar", "none"):
+            with pytest.raises(PermanentError) as caught:
+                await driver.prepare(evolve(self.spec(9, "runs"), image=f"{name}.qcow2"), ignore)
+            said.append(caught.value.text)
+        for text, words in zip(said, ("refers to another file", "in another file", "no qcow2", "exist"), strict=True):
+            assert words in text
+
+    @asynchronous
+    async def test_a_checksum(self) -> None:
+        driver = self.new_driver()
+        spec = self.spec(9, "runs")
+        digest = hashlib.sha256((self.guest / "images/runs.qcow2").read_bytes()).hexdigest()
+        heard: list[str] = []
+        await driver.prepare(evolve(spec, checksum=digest), heard.append)
+        assert "Checking the image, 100 %" in heard
+        again: list[str] = []
+        await driver.prepare(evolve(spec, checksum=digest), again.append)
+        assert again == ["Checking the image"]
+        with pytest.raises(PermanentError, match="checksum differs"):
+            await driver.prepare(evolve(spec, checksum="0" * 64), ignore)
+
+    @asynchronous
+    async def test_what_persists(self) -> None:
+        driver = self.new_driver()
+        everything = evolve(self.spec(9, "runs"), persistence=Persistence.EVERYTHING)
+        for spec in (everything, evolve(everything, image="stubborn.qcow2"), everything):
+            await driver.prepare(spec, ignore)
+            await driver.start(spec)
+            await self.end(driver)
+        assert len(list((self.base / "overlays/persistent").iterdir())) == 2
+        assert (self.base / "homes/1/9.qcow2").exists()
+        nothing = evolve(self.spec(7, "runs"), persistence=Persistence.NOTHING)
+        await driver.prepare(nothing, ignore)
+        await driver.start(nothing)
+        await self.end(driver, VMId(7))
+        assert not (self.base / "homes/1/7.qcow2").exists()
+        assert [path.name for path in (self.base / "overlays").iterdir()] == ["persistent"]
+
+    @asynchronous
+    async def test_a_full_disk(self) -> None:
+        driver = self.new_driver()
+        spec = self.spec(9, "runs")
+        await driver.prepare(spec, ignore)
+        overlays = self.base / "overlays"
+        overlays.mkdir(exist_ok=True)
+        command(["mount", "-t", "tmpfs", "-o", "size=64k", "full", str(overlays)])
+        try:
+            with pytest.raises(DriverError, match="No space left"):
+                await driver.start(spec)
+            await self.end(driver)
+        finally:
+            command(["umount", str(overlays)])
+
+    @asynchronous
+    async def test_screen_and_console_are_sockets(self) -> None:
+        driver = self.new_driver()
+        await self.boot(driver)
+        for path in (driver.display(NINE), driver.console(NINE)):
+            assert path is not None
+            assert path.is_socket()
+        await self.end(driver)
+        assert driver.display(NINE) is None
+        assert driver.console(NINE) is None
+
+
+class Gaps:
+    """Measures how long the reactor is busy with one thing, at most."""
+
+    def __init__(self) -> None:
+        self._last = reactor.seconds()
+        self._worst = 0.0
+        self._ticks = LoopingCall(self._tick)
+        observe = self._ticks.start(0.005)
+        observe.addErrback(lambda failure: None)
+
+    def _tick(self) -> None:
+        now = reactor.seconds()
+        self._worst = max(self._worst, now - self._last)
+        self._last = now
+
+    def end(self) -> float:
+        """@return: seconds."""
+        self._ticks.stop()
+        return self._worst

@@ -18,6 +18,7 @@ from typing import IO, Any
 import pytest
 
 from tests.conftest import missing
+from tests.rig import kernel
 from tests.rig.world import World, obstacle, outside, private_world
 
 REPORTS = "QVD_TEST_REPORTS"
@@ -114,6 +115,8 @@ class Outside:
         names.write("".join(f"{item.nodeid}\n" for item in self._items))
         names.flush()
         reading, writing = os.pipe()
+        if any(item.get_closest_marker("kvm") is not None for item in self._items):
+            kernel.fetch()
         self.before = outside()
         output = None if config.option.capture == "no" else self._output
         words = ["env", f"{REPORTS}={writing}", *python_words(config), f"@/proc/self/fd/{names.fileno()}"]

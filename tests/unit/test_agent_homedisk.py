@@ -1,107 +1,155 @@
-"""What is formatted, and what never is. The disks are files; nothing is mounted."""
+"""The user's disk: what is formatted, and above all what is not. Nothing is run, but on files of the test's own."""
 
 from __future__ import annotations
 
-import os
+import shutil
+import subprocess
 from pathlib import Path
-from tempfile import TemporaryDirectory
-from typing import Any
-from unittest.mock import patch
+from typing import Any, cast
 
 import pytest
-from twisted.internet.defer import Deferred
+from twisted.internet.defer import Deferred, execute
+from twisted.internet.task import Clock
+from twisted.python.failure import Failure
+from zope.interface import implementer
 
 from qvd.agent.account import Account
-from qvd.agent.homedisk import LEAST, PART, Content, HomeDisk, judge, look
+from qvd.agent.diskprobe import DiskProbe
+from qvd.agent.homedisk import (
+    FIRST,
+    MKFS,
+    MOUNT,
+    WIPEFS,
+    DiskFacts,
+    HomeDisk,
+    HomeFirst,
+    IDiskProbe,
+    Task,
+    decide,
+    format_words,
+    mount_words,
+)
+from qvd.agent.provisioning import IProvisioner
 from qvd.model.errors import Unavailable
-from tests.fakes.agent import ALICE, FakeProvisioner
+from tests.conftest import require
 from tests.fakes.case import Case
 from tests.fakes.nx import FakeRunner
-from tests.fakes.threads import ThreadedReactor
 
-EXT4 = b"\0" * 1080 + b"\x53\xef"
-
-
-def disk(path: Path, beginning: bytes = b"", end: bytes = b"", size: int = LEAST) -> str:
-    path.write_bytes(b"")
-    os.truncate(path, size)
-    with path.open("r+b") as file:
-        file.write(beginning)
-        file.seek(size - len(end))
-        file.write(end)
-    return str(path)
+NEW = DiskFacts(True, False, (), True)
 
 
 @pytest.mark.parametrize(
-    ("beginning", "end", "content"),
+    ("facts", "task"),
     [
-        (b"", b"", Content.NOTHING),
-        (EXT4, b"", Content.HOMES),
-        (b"\0" * 510 + b"\x55\xaa", b"", Content.OTHER),
-        (b"LUKS\xba\xbe", b"", Content.OTHER),
-        (b"", b"EFI PART", Content.OTHER),
-        (b"\0" * (PART - 1) + b"x", b"", Content.OTHER),
+        (NEW, Task.FORMAT),
+        (DiskFacts(True, False, ("ext4",), False), Task.MOUNT),
+        (DiskFacts(True, False, ("ext4",), True), Task.MOUNT),
+        (DiskFacts(False, False, (), False), Task.NOTHING),
+        (DiskFacts(True, True, (), True), Task.NOTHING),
     ],
 )
-def test_what_a_disk_holds(tmp_path: Path, beginning: bytes, end: bytes, content: Content) -> None:
-    assert look(disk(tmp_path / "disk", beginning, end)) is content
+def test_what_is_done(facts: DiskFacts, task: Task) -> None:
+    assert decide("/dev/vdb", facts) is task
 
 
-def test_what_is_too_small_is_no_disk_for_homes(tmp_path: Path) -> None:
-    assert look(disk(tmp_path / "disk", size=LEAST - 1)) is Content.OTHER
+@pytest.mark.parametrize(
+    ("signatures", "zeros", "said"),
+    [
+        (("xfs",), False, "holds xfs where ext4 was expected; it was not touched"),
+        (("xfs",), True, "holds xfs"),
+        (("gpt", "PMBR"), False, "holds gpt, PMBR"),
+        (("ext4", "xfs"), False, "holds ext4, xfs"),
+        (("LVM2_member",), True, "holds LVM2_member"),
+        ((), False, "holds data of an unknown kind; it was not touched"),
+    ],
+)
+def test_what_is_refused(signatures: tuple[str, ...], zeros: bool, said: str) -> None:
+    with pytest.raises(Unavailable, match=said):
+        decide("/dev/vdb", DiskFacts(True, False, signatures, zeros))
 
 
-def test_a_file_system_counts_whatever_stands_before_it() -> None:
-    assert judge(b"boot code".ljust(1080, b"\1") + b"\x53\xef", b"") is Content.HOMES
+@implementer(IDiskProbe)
+class FakeProbe:
+    """Sees what the test says; after a mount, that."""
+
+    def __init__(self, facts: DiskFacts) -> None:
+        self.facts = facts
+
+    async def look(self, device: str, place: str) -> DiskFacts:
+        return self.facts
 
 
-class HomeDiskTests(Case):
-    def setUp(self) -> None:
+@implementer(IProvisioner)
+class FakeProvisioner:
+    async def provision(self, parameters: object) -> Account:
+        return Account("alice", 1001, 1001, "/home/alice", "/bin/sh", True)
+
+
+class HomeTests(Case):
+    def provision(self, facts: DiskFacts) -> Deferred[Account]:
         self.runner = FakeRunner()
-        self.then = FakeProvisioner()
-        self.reactor: Any = ThreadedReactor()
-        self.mounted = False
-        self.folder = TemporaryDirectory()
-        self.addCleanup(self.folder.cleanup)
+        disk = HomeDisk("/dev/vdb", "/home", FakeProbe(facts), self.runner)
+        return self.begin(HomeFirst(disk, FakeProvisioner()).provision({}))
 
-    def provision(self, device: str) -> Deferred[Account]:
-        with patch("qvd.agent.homedisk.is_mounted", return_value=self.mounted):
-            home_disk = HomeDisk(self.reactor, self.runner, device, "/home", self.then)
-            begun = self.begin(home_disk.provision({"qvd.vm.user.name": "alice"}))
-            if self.reactor.pool.begun:
-                self.reactor.pool.finish()
-            return begun
-
-    def device(self, beginning: bytes = b"") -> str:
-        return disk(Path(self.folder.name, "disk"), beginning)
-
-    def test_an_empty_one_is_formatted_once_and_mounted(self) -> None:
-        device = self.device()
-        assert self.result(self.provision(device)) == ALICE
-        assert [argv[0] for argv in self.runner.ran] == ["/sbin/mkfs.ext4", "/bin/mount"]
-        assert {argv[argv.index(device)] for argv in self.runner.ran} == {device}
+    def test_a_new_disk_is_formatted_and_mounted_first(self) -> None:
+        assert self.result(self.provision(NEW)).login == "alice"
+        assert [argv[0] for argv in self.runner.ran] == [MKFS, MOUNT]
+        assert self.runner.ran == [format_words("/dev/vdb"), mount_words("/dev/vdb", "/home")]
 
     def test_one_with_homes_is_only_mounted(self) -> None:
-        device = self.device(EXT4)
-        self.result(self.provision(device))
-        assert self.runner.ran == [["/bin/mount", "-o", "nosuid,nodev", device, "/home"]]
+        self.result(self.provision(DiskFacts(True, False, ("ext4",), False)))
+        assert self.runner.ran == [mount_words("/dev/vdb", "/home")]
 
-    def test_one_that_is_mounted_is_left_alone(self) -> None:
-        self.mounted = True
-        self.result(self.provision("/nowhere"))
+    def test_nothing_is_done_twice(self) -> None:
+        self.result(self.provision(DiskFacts(True, True, (), True)))
         assert self.runner.ran == []
 
-    def test_anything_else_is_refused_and_no_account_is_made(self) -> None:
-        error = self.failure(self.provision(self.device(b"somebody's")), Unavailable)
-        assert "left alone" in error.text
-        assert (self.runner.ran, self.then.asked) == ([], [])
+    def test_no_account_is_made_without_it(self) -> None:
+        refused: list[Failure] = []
+        self.provision(DiskFacts(True, False, ("xfs",), False)).addErrback(refused.append)
+        assert "it was not touched" in refused[0].getErrorMessage()
+        assert self.runner.ran == []
 
-    def test_one_that_cannot_be_read_is_refused(self) -> None:
-        error = self.failure(self.provision("/nowhere"), Unavailable)
-        assert "/nowhere" in error.text and "No such file" in error.text
-        assert self.then.asked == []
 
-    def test_one_that_cannot_be_mounted_makes_no_account(self) -> None:
-        self.runner.failing.add("/bin/mount")
-        self.failure(self.provision(self.device(EXT4)), Unavailable)
-        assert self.then.asked == []
+class TestProbe:
+    """What the system's own tools see, on files."""
+
+    def look(self, disk: Path, place: str = "/nowhere") -> DiskFacts:
+        require("wipefs", "mkfs.ext4")
+        probe = DiskProbe(cast(Any, Clock()), execute, lambda device: Path(device).exists())
+        found = Deferred.fromCoroutine(probe.look(str(disk), place))
+        results: list[Any] = []
+        found.addBoth(results.append)
+        assert isinstance(results[0], DiskFacts), results
+        return results[0]
+
+    @pytest.fixture
+    def disk(self, tmp_path: Path) -> Path:
+        path = tmp_path / "disk"
+        with path.open("wb") as file:
+            file.truncate(32 << 20)
+        return path
+
+    def test_a_new_one(self, disk: Path) -> None:
+        assert self.look(disk) == NEW
+
+    def test_one_that_we_formatted_is_mounted_ever_after(self, disk: Path) -> None:
+        assert decide(str(disk), self.look(disk)) is Task.FORMAT
+        words = format_words(str(disk))
+        subprocess.run([shutil.which("mkfs.ext4") or "", *words[1:]], check=True, stdin=subprocess.DEVNULL)
+        assert self.look(disk) == DiskFacts(True, False, ("ext4",), False)
+        assert decide(str(disk), self.look(disk)) is Task.MOUNT
+
+    def test_other_things(self, disk: Path) -> None:
+        disk.write_bytes(b"my thesis".ljust(FIRST * 2, b"\0"))
+        assert self.look(disk) == DiskFacts(True, False, (), False)
+        subprocess.run(["mkswap", "-q", str(disk)], check=True, stderr=subprocess.DEVNULL)
+        assert self.look(disk).signatures == ("swap",)
+
+    def test_none_and_one_in_use(self, disk: Path, tmp_path: Path) -> None:
+        assert not self.look(tmp_path / "none").present
+        assert self.look(disk, "/").mounted
+
+
+def test_the_tools_have_whole_paths() -> None:
+    assert all(name.startswith("/") for name in (WIPEFS, MKFS, MOUNT))

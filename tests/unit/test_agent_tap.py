@@ -5,7 +5,6 @@ from __future__ import annotations
 import json
 import os
 import pwd
-import tty
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any, cast
@@ -15,8 +14,8 @@ import pytest
 from twisted.internet.testing import MemoryReactorClock, StringTransport
 from twisted.python.usage import UsageError
 
-from qvd.agent.channel import HELLO, LOOK
 from qvd.agent.folders import Folders
+from qvd.agent.homedisk import HomeFirst
 from qvd.agent.hooks import Hooks
 from qvd.agent.power import ANSWER_SECONDS
 from qvd.agent.provisioning import OwnAccount, RootProvisioner
@@ -107,7 +106,6 @@ def test_all_is_read_before_the_start(guest: Guest) -> None:
     guest.configure("vma.user.default.name = 'alice'")
     options = guest.options()
     assert options.settings.text("vma.user.default.name") == "alice"
-    assert options.marker is not None
     assert (options.marker.driver, options.marker.vm_id, options.marker.display) == ("sandbox", 9, 55001)
     assert options.folders == Folders(guest.folder / "run", guest.folder / "log")
 
@@ -116,7 +114,6 @@ def test_port_and_display_are_the_configurations_where_the_driver_names_none(gue
     guest.mark(display=None)
     guest.configure("internal.vm.port.vma = 3131", "internal.nxagent.display = 77")
     marker = guest.options().marker
-    assert marker is not None
     assert (marker.vma_port, marker.display) == (3131, 77)
 
 
@@ -126,30 +123,6 @@ def test_without_the_drivers_file_there_is_no_agent_and_nothing_is_made(guest: G
     guest.marker.write_text("{}")
     assert "driver: missing" in guest.refusal("-c", str(guest.config))
     assert not (guest.folder / "run").exists()
-
-
-def test_a_machine_with_a_channel_gets_its_marker_there(
-    guest: Guest, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
-) -> None:
-    node, port = os.openpty()
-    tty.setraw(port)
-    guest.marker.unlink()
-    guest.configure(f'vma.channel = "{os.ttyname(port)}"')
-    reactor: Any = GuestReactor()
-    monkeypatch.setattr("qvd.agent.tap.the_reactor", reactor)
-    monkeypatch.setattr("qvd.agent.tap.count_on_uptime", lambda _: None)
-    service: Any = makeService(guest.options())
-    service.startService()
-    assert os.read(node, 100) == HELLO
-    assert reactor.tcpServers == []
-    marker = {"driver": "kvm", "vm_id": 9, "secret": SECRET, "address": "10.0.0.9", "display": 100, "vma_port": 3030}
-    os.write(node, json.dumps({"guest": marker}).encode() + b"\n")
-    reactor.advance(LOOK)
-    ((number, _, _, address),) = reactor.tcpServers
-    assert (number, address) == (3030, "10.0.0.9")
-    service.stopService()
-    for fd in (node, port):
-        os.close(fd)
 
 
 def test_without_a_folder_there_is_no_agent(guest: Guest) -> None:
@@ -244,10 +217,18 @@ class TestProvisioner:
         self.monkeypatch.setattr(os, "getuid", lambda: uid)
         runner = FakeRunner()
         hooks = Hooks(runner, settings(), lambda: XState.STOPPED)
-        return choose_provisioner(attrs.evolve(MARKER, driver=driver), settings(), cast(Any, runner), hooks)
+        return choose_provisioner(
+            cast(Any, GuestReactor)(), attrs.evolve(MARKER, driver=driver), settings(), cast(Any, runner), hooks
+        )
 
     def test_only_root_in_a_machine_of_its_own_makes_accounts(self) -> None:
-        assert isinstance(self.choose(0, "kvm"), RootProvisioner)
+        assert isinstance(self.choose(0, "lxc"), RootProvisioner)
+
+    def test_a_virtual_machine_has_a_disk_for_homes(self) -> None:
+        chosen = self.choose(0, "kvm")
+        assert isinstance(chosen, HomeFirst)
+        assert (chosen.disk.device, chosen.disk.place) == ("/dev/vdb", "/home")
+        assert isinstance(chosen.then, RootProvisioner)
 
     def test_a_sandboxs_agent_is_the_user_even_as_root(self) -> None:
         assert self.choose(0, "sandbox") == OwnAccount(pwd.getpwuid(0), "/home/alice")

@@ -1,4 +1,4 @@
-# -*- test-case-name: tests.unit.test_kvm_checksums -*-
+# -*- test-case-name: tests.unit.test_kvm_files -*-
 """Checksums of images, computed once for each file as it is. It all blocks: it is for threads."""
 
 from __future__ import annotations
@@ -28,16 +28,24 @@ class Checksums:
 
     def verify(self, image: Path, expected: str, progress: Callable[[str], None]) -> None:
         """@raise PermanentError: the file is not the one that was registered."""
-        key = self._key(image)
+        # One at a time: VMs that start together mostly wait for the same image.
         with self._lock:
-            found = self._read().get(key)
-        if found is None:
+            found = self._of(image, progress)
+        if found != expected.lower():
+            raise PermanentError(f"The image {image.name} is not the one that was registered: its checksum differs")
+
+    def _of(self, image: Path, progress: Callable[[str], None]) -> str:
+        key = self._key(image)
+        known = self._read()
+        if key not in known:
             found = compute(image, progress)
             if self._key(image) != key:
                 raise PermanentError(f"The image {image.name} changed while it was read")
-            self._keep(image, key, found)
-        if found != expected.lower():
-            raise PermanentError(f"The image {image.name} is not the one that was registered: its checksum differs")
+            # Other states of the same file are forgotten.
+            known = {old: value for old, value in known.items() if not old.startswith(f"{image}\n")} | {key: found}
+            self._memory.parent.mkdir(parents=True, exist_ok=True)
+            write_private(self._memory, json.dumps(known))
+        return known[key]
 
     def _key(self, image: Path) -> str:
         status = image.stat()
@@ -49,13 +57,6 @@ class Checksums:
         except (FileNotFoundError, ValueError):
             return {}
         return {str(key): str(value) for key, value in table.items()} if isinstance(table, dict) else {}
-
-    def _keep(self, image: Path, key: str, found: str) -> None:
-        """Other states of the same file are forgotten."""
-        with self._lock:
-            known = {old: value for old, value in self._read().items() if not old.startswith(f"{image}\n")}
-            self._memory.parent.mkdir(parents=True, exist_ok=True)
-            write_private(self._memory, json.dumps(known | {key: found}))
 
 
 def compute(image: Path, progress: Callable[[str], None]) -> str:

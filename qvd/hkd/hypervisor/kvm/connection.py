@@ -131,6 +131,13 @@ class Connection:
 
         return await self._workers.run(seconds, guarded, turn)
 
+    async def settle(self, vm_id: VMId, seconds: float) -> None:
+        """Wait for a VM's earlier calls, also for those that nobody else waits for. That needs no connection.
+
+        @raise TransientError: they did not end in time.
+        """
+        await self._workers.run(seconds, lambda: None, vm_id)
+
     def close(self) -> None:
         """Connect no more."""
         self._wanted = False

@@ -105,7 +105,8 @@ class KvmDriver:
 
     async def start(self, spec: VMSpec) -> Guest:
         vm_id = spec.vm_id
-        if self._follow(vm_id) or vm_id in self._booting:
+        await self._settle(vm_id)
+        if self._follow(vm_id):
             raise TransientError(f"VM {vm_id} is running already")
         disks = await self._in_storage(vm_id, STORAGE_SECONDS, partial(self._files.lay_out, spec))
         if self._network is not None and spec.nic is not None:
@@ -196,16 +197,9 @@ class KvmDriver:
             return known
 
     async def _boot(self, state: KvmState, xml: str) -> None:
-        vm_id = state.vm_id
-        self._booting.add(vm_id)
-
-        def boot(connection: libvirt.virConnect) -> None:
-            try:
-                self._boot_in_thread(state, xml, connection)
-            finally:
-                self._reactor.callFromThread(self._booting.discard, vm_id)
-
-        await self._in_libvirt(vm_id, BOOT_SECONDS, boot)
+        self._booting.add(state.vm_id)
+        await self._in_libvirt(state.vm_id, BOOT_SECONDS, partial(self._boot_in_thread, state, xml))
+        self._booting.discard(state.vm_id)
 
     def _boot_in_thread(self, state: KvmState, xml: str, connection: libvirt.virConnect) -> None:
         """What is found out of the VM is written down here, for nobody may be waiting any more."""
@@ -218,7 +212,8 @@ class KvmDriver:
     async def _settle(self, vm_id: VMId) -> None:
         """Wait for a boot that nobody waits for any more, but which goes on."""
         if vm_id in self._booting:
-            await self._in_libvirt(vm_id, ASK_SECONDS, lambda connection: None)
+            await self._connection.settle(vm_id, ASK_SECONDS)
+            self._booting.discard(vm_id)
 
     async def _in_storage(self, vm_id: VMId | None, seconds: float, work: Callable[[], T]) -> T:
         try:

@@ -1,4 +1,4 @@
-# -*- test-case-name: tests.unit.test_kvm_signals -*-
+# -*- test-case-name: tests.unit.test_kvm_state -*-
 """
 How virtual machines are ended by the watchdog (L{qvd.hkd.watchdog_launch}), which reads this file without the rest of
 us.

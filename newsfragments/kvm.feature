@@ -1,0 +1,1 @@
+Desktops can run in KVM virtual machines: `vm.hypervisor = "kvm"` starts them by libvirt from qcow2 images, with a disk for the user's home, and finds them again after the node's daemon or libvirt's was restarted.
