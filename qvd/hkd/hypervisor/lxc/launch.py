@@ -53,7 +53,8 @@ in the container must be able to pass through all folders above it, so it cannot
 OWN = ".qvd"
 INIT, MARKER, STARTED = "init", "guest.json", "started"
 """Files in C{/.qvd}: the first program, what the agent reads, and the pipe that says that the former runs."""
-COMPLAINT = re.compile(r"^lxc-start: .*? - (.*)$|^lxc-start: [^:]+: [^:]+: \w+: \d+ (.*)$", re.MULTILINE)
+COMPLAINT = re.compile(r"^lxc-start: \S+: \S+: \w+: \d+ (.*)$", re.MULTILINE)
+"""liblxc's line for an error: program, container, file, function, line, text."""
 
 
 class LxcSupervisor(Supervisor):
@@ -91,8 +92,13 @@ class LxcSupervisor(Supervisor):
             kill_noted(self._plan["init"])
 
     def _reason(self) -> str:
-        found = COMPLAINT.search(self._tail.decode("utf-8", "replace"))
-        return (found[1] or found[2])[:300] if found else last_line(self._tail)
+        return complaint(self._tail)
+
+
+def complaint(output: bytes) -> str:
+    """The first error in liblxc's output, which is the cause of the others; else what was said last."""
+    found = COMPLAINT.search(output.decode("utf-8", "replace"))
+    return found[1][:300] if found else last_line(output)
 
 
 def kill_noted(path: str) -> bool:
