@@ -12,7 +12,7 @@ from types import FrameType
 from bench.children import BenchError
 from bench.report import emit_error
 
-MODULES = ("bench.relay", "bench.l7r", "bench.placement", "bench.fleet")
+MODULES = ("bench.relay", "bench.l7r", "bench.placement", "bench.fleet", "bench.containers")
 """Each has C{FIGURES}: a name, and a function that measures and emits."""
 DEADLINE = 300
 """Seconds for one function."""

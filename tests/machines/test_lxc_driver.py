@@ -319,6 +319,29 @@ async def test_end_of_supervisor(bench: Bench) -> None:
     await bench.boot()
 
 
+def like_systemd(image: Path) -> None:
+    init, program = image / "sbin/init", image / "lib/systemd/systemd"
+    program.parent.mkdir(parents=True)
+    init.rename(program)
+    program.write_text(program.read_text().replace(" PWR", " 37"))
+    init.symlink_to("/lib/systemd/systemd")
+
+
+def like_busybox(image: Path) -> None:
+    (image / "sbin/init").unlink()
+    (image / "sbin/init").symlink_to("../bin/busybox")
+    (image / "etc/inittab").write_text("::sysinit:/bin/busybox touch /home/booted\n")
+
+
+@pytest.mark.parametrize("change", [like_systemd, like_busybox])
+@asynchronous
+async def test_each_init_hears_what_it_heeds(bench: Bench, change: Callable[[Path], None]) -> None:
+    change(bench.own_image())
+    await bench.boot()
+    await bench.driver.shutdown(NINE)
+    await until(lambda: bench.gone == [NINE])
+
+
 @asynchronous
 async def test_reboot(bench: Bench) -> None:
     """The container begins anew, and can be killed as before."""

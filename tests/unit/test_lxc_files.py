@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import signal
 from pathlib import Path
 
 import pytest
@@ -27,6 +28,16 @@ from qvd.model.ids import VMId
 )
 def test_granted_ids(line: str, granted: bool) -> None:
     assert grants(f"alice:100000:65536\n{line}\n", 1_000_000) is granted
+
+
+@pytest.mark.parametrize(("written", "number"), [("37", signal.SIGRTMIN + 3), ("", signal.SIGPWR)])
+def test_halt_signal(tmp_path: Path, written: str, number: int) -> None:
+    """What a supervisor wrote down; what most programs heed where it did not."""
+    files = LxcFiles(LxcLayout(tmp_path, tmp_path))
+    files.begin(VMId(9))
+    assert files.halt_signal(VMId(9)) == signal.SIGPWR
+    (files.states.of(VMId(9)) / "halt").write_text(written)
+    assert files.halt_signal(VMId(9)) == number
 
 
 def test_names_of_two_nodes_differ() -> None:

@@ -60,7 +60,7 @@ def open_process(process: ProcessId) -> int | None:
     return None
 
 
-def send_signal(process: ProcessId, number: signal.Signals) -> bool:
+def send_signal(process: ProcessId, number: int) -> bool:
     """@return: whether there was such a process."""
     fd = open_process(process)
     if fd is None:

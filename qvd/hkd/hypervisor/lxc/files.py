@@ -167,10 +167,10 @@ class LxcFiles:
         """Remove all that is in the state's folder, and it too."""
         remove_tree(self.states.of(vm_id))
 
-    def halt_signal(self, vm_id: VMId) -> signal.Signals:
+    def halt_signal(self, vm_id: VMId) -> int:
         """What asks the container to power off, as its supervisor has found out."""
         try:
-            return signal.Signals(int((self.states.of(vm_id) / "halt").read_text("ascii")))
+            return int((self.states.of(vm_id) / "halt").read_text("ascii"))
         except (FileNotFoundError, ValueError):
             return signal.SIGPWR
 

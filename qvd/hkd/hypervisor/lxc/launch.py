@@ -16,7 +16,6 @@ import contextlib
 import json
 import os
 import re
-import shutil
 import signal
 import sys
 from collections.abc import Callable
@@ -172,29 +171,41 @@ def fill(kernel: Kernel, root: int, plan: dict[str, Any]) -> None:
     kernel.mount("qvd", shown(enter_folder(root, OWN, owner)), "tmpfs", MS_NOSUID | MS_NODEV, "mode=755,size=256k")
     own = shown(enter_folder(root, OWN, owner))
     for name, mode in ((INIT, 0o755), (MARKER, 0o400), (STARTED, 0o600)):
-        source = "/dev/null" if name == STARTED else os.path.join(plan["files"], name)
-        shutil.copyfile(source, f"{own}/{name}")
-        os.chown(f"{own}/{name}", owner, owner)
-        os.chmod(f"{own}/{name}", mode)
-    bind(kernel, plan["started"], lambda: os.open(f"{own}/{STARTED}", os.O_PATH), 0)
+        with open(f"{own}/{name}", "wb") as file:
+            file.write(b"" if name == STARTED else contents(os.path.join(plan["files"], name)))
+            os.fchown(file.fileno(), owner, owner)
+            os.fchmod(file.fileno(), mode)
+    bind(kernel, plan["started"], lambda: os.open(f"{own}/{STARTED}", os.O_PATH))
     kernel.mount(None, own, None, MS_REMOUNT | MS_BIND | MS_RDONLY | MS_NOSUID | MS_NODEV, None)
     for name in os.listdir(plan["etc"]):
-        if open_plain(root, f"etc/{name}") is not None:
-            bind(kernel, os.path.join(plan["etc"], name), partial(open_plain, root, f"etc/{name}"), MS_RDONLY)
+        rewrite(open_plain(root, f"etc/{name}"), contents(os.path.join(plan["etc"], name)))
     if plan["home"] is not None:
-        bind(kernel, plan["home"], partial(enter_folder, root, "home", owner), 0)
+        bind(kernel, plan["home"], partial(enter_folder, root, "home", owner))
 
 
-def bind(kernel: Kernel, source: str, target: Callable[[], int | None], flags: int) -> None:
+def contents(path: str) -> bytes:
+    with open(path, "rb") as file:
+        return file.read()
+
+
+def rewrite(plain: int | None, data: bytes) -> None:
+    """Change a file of the image's, where there is one. A mount over it would be in the way of the container's own
+    programs."""
+    if plain is not None:
+        with open(shown(plain), "wb") as file:
+            file.write(data)
+
+
+def bind(kernel: Kernel, source: str, target: Callable[[], int]) -> None:
     """Show a file or folder at another place too.
 
     @param target: opens the place; called again, it opens what is mounted there by then.
     """
     kernel.mount(source, shown(target()), None, MS_BIND, None)
-    kernel.mount(None, shown(target()), None, MS_REMOUNT | MS_BIND | MS_NOSUID | MS_NODEV | flags, None)
+    kernel.mount(None, shown(target()), None, MS_REMOUNT | MS_BIND | MS_NOSUID | MS_NODEV, None)
 
 
-def shown(fd: int | None) -> str:
+def shown(fd: int) -> str:
     """A path for something open. All are closed by what is executed at the end."""
     return f"/proc/self/fd/{fd}"
 
