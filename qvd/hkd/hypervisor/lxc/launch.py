@@ -130,6 +130,8 @@ def run_container(plan: dict[str, Any], descriptors: dict[int, int], parent: int
     root = mount_root(kernel, plan["root"], plan["owner"])
     fill(kernel, root, plan)
     move_root(kernel, plan["root"]["merged"])
+    # Where liblxc puts an AppArmor profile that it generates.
+    os.mkdir(os.path.join(PLACE, plan["name"]))
     check_root(plan["config"])
     halt = halt_signal(check_program(ROOT, plan["image_init"]))
     with open(plan["halt"], "w", encoding="ascii") as file:
