@@ -2,12 +2,17 @@
 
 from __future__ import annotations
 
+import contextlib
+import os
+from collections.abc import AsyncIterator
 from pathlib import Path
 
 import pytest
 
 from tests.conftest import require
+from tests.fakes.asynchronous import asynchronous_fixture
 from tests.machines import containers
+from tests.machines.containerbench import Bench
 
 
 @pytest.fixture(scope="session")
@@ -18,3 +23,15 @@ def busybox_images(tmp_path_factory: pytest.TempPathFactory) -> Path:
     folder = tmp_path_factory.mktemp("images")
     containers.make_image(folder / "busybox")
     return folder
+
+
+@asynchronous_fixture
+async def bench(tmp_path: Path, busybox_images: Path) -> AsyncIterator[Bench]:
+    made = Bench(busybox_images, tmp_path)
+    yield made
+    with contextlib.suppress(FileNotFoundError):
+        os.unlink("/.qvd/init")
+    for found in await made.driver.list():
+        await made.driver.kill(found.vm_id)
+        await made.driver.destroy(found.vm_id)
+    made.driver.close()

@@ -1,4 +1,4 @@
-# -*- test-case-name: tests.machines.test_lxc_driver -*-
+# -*- test-case-name: tests.unit.test_lxc_files -*-
 """Files of containers on the node: checked before a start, made for it, removed after the end. It all blocks."""
 
 from __future__ import annotations
