@@ -99,15 +99,20 @@ class BareNetwork:
             delete(self.device(vm_id))
 
 
+def copy(source: str, target: str) -> None:
+    subprocess.run(["cp", "-a", source, target], check=True)
+
+
 @implementer(IRoots)
 class BareRoots:
-    """Layers over image folders that are prepared already."""
+    """Layers over image folders that are prepared already; or copies of the images."""
 
-    def __init__(self, images: Path, base: Path, owner: int = UID_BASE) -> None:
+    def __init__(self, images: Path, base: Path, owner: int, copies: bool) -> None:
         self._images = images
         self._layers = base / "layers"
         self._kept = base / "kept"
         self._owner = owner
+        self._copies = copies
 
     async def prepare(self, spec: VMSpec, progress: Callable[[str], None]) -> None:
         assert (self._images / spec.image).is_dir()
@@ -120,6 +125,9 @@ class BareRoots:
             path.mkdir(parents=True, exist_ok=True)
         os.chown(writable / "upper", self._owner, self._owner)
         lower = str(self._images / spec.image)
+        if self._copies:
+            copy(lower, f"{layer}/copy")
+            return RootPlan(str(layer / "merged"), f"{layer}/copy")
         return RootPlan(str(layer / "merged"), str(writable / "upper"), lower, str(writable / "work"))
 
     async def clean(self, vm_id: VMId) -> None:
@@ -134,8 +142,9 @@ def layout(base: Path) -> LxcLayout:
     return LxcLayout(run=base / "run", homes=base / "homes", uid_base=UID_BASE)
 
 
-def driver_of(chosen: LxcLayout, images: Path, base: Path) -> LxcDriver:
-    return LxcDriver(reactor, chosen, BareNetwork(), BareRoots(images, base, chosen.owner))  # type: ignore[arg-type]
+def driver_of(chosen: LxcLayout, images: Path, base: Path, copies: bool = False) -> LxcDriver:
+    roots = BareRoots(images, base, chosen.owner, copies)
+    return LxcDriver(reactor, chosen, BareNetwork(), roots)  # type: ignore[arg-type]
 
 
 def spec(vm_id: int, name: str) -> VMSpec:

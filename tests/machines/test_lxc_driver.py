@@ -16,6 +16,7 @@ from qvd.hkd.hypervisor.lxc.files import LOG_LIMIT
 from qvd.hkd.hypervisor.lxc.groups import groups_of
 from qvd.model.records import Persistence
 from tests.fakes.asynchronous import asynchronous, until
+from tests.machines import containers
 from tests.machines.containerbench import NINE, Bench, mounts
 from tests.machines.containers import UID_BASE
 
@@ -145,6 +146,17 @@ async def test_what_stays(bench: Bench, persistence: Persistence, kept: str) -> 
     assert said == ["end\n", f"{kept}end\n"]
     assert (image / "etc/motd").read_text() == "as delivered\n"
     assert bench.home.exists() is (persistence is not Persistence.NOTHING)
+
+
+@asynchronous
+async def test_a_root_without_a_lower_layer(bench: Bench) -> None:
+    """As of a storage that copies images, or makes snapshots of them."""
+    image = bench.own_image()
+    bench.driver.close()
+    bench.driver = containers.driver_of(bench.layout, bench.images, bench.base, copies=True)
+    assert await bench.run("echo changed > /etc/motd; cat /etc/motd; echo $?") == "changed\n0\n"
+    assert (image / "etc/motd").read_text() == "as delivered\n"
+    assert mounts().count(str(bench.base)) == 0
 
 
 @asynchronous

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import shutil
 import subprocess
@@ -13,7 +14,8 @@ import pytest
 from attrs import evolve
 
 from qvd.hkd.hypervisor.lxc import launch
-from qvd.model.errors import DriverError, PermanentError
+from qvd.model.errors import DriverError, PermanentError, TransientError
+from qvd.model.records import Persistence
 from tests.fakes.asynchronous import asynchronous
 from tests.machines.containerbench import Bench
 from tests.machines.containers import UID_BASE
@@ -29,6 +31,27 @@ async def test_liblxcs_complaint(bench: Bench) -> None:
     bench.change(extra=extra)
     with pytest.raises(PermanentError, match=r"VM 9 could not be started: .*/absent"):
         await bench.boot()
+
+
+@pytest.fixture
+def full(tmp_path: Path) -> Iterator[None]:
+    """The storage of layers that persist has no room for any file."""
+    kept = tmp_path / "kept"
+    kept.mkdir()
+    subprocess.run(["mount", "-t", "tmpfs", "-o", "size=64k", "small", str(kept)], check=True)
+    with contextlib.suppress(OSError):
+        (kept / "fill").write_bytes(bytes(1 << 17))
+    yield
+    subprocess.run(["umount", str(kept)], check=True)
+
+
+@asynchronous
+async def test_full_storage(full: None, bench: Bench) -> None:
+    """That passes."""
+    bench.spec = evolve(bench.spec, persistence=Persistence.EVERYTHING)
+    with pytest.raises(TransientError, match=r"VM 9 could not be started: .*No space left on device"):
+        await bench.boot(wait=False)
+    await bench.end()
 
 
 def no_shell(bench: Bench) -> None:
@@ -95,8 +118,8 @@ def bad_login(bench: Bench) -> None:
         (no_shell, "the image has no program /bin/sh"),
         (no_init, "the image has no program /sbin/init"),
         (init_outside, "the image has no program /sbin/init"),
-        (linked_own_folder, "Not a directory"),
-        (linked_home, "Not a directory"),
+        (linked_own_folder, ": .qvd: Not a directory"),
+        (linked_home, ": home: Not a directory"),
         (owned_by_root, f"the image's files belong to user id 0, not to {UID_BASE}"),
         (init_on_the_host, "the node itself has a file /.qvd/init"),
         (bad_line, "extra, line 2: lxc.rootfs.path belongs to QVD"),

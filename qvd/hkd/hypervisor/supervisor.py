@@ -147,7 +147,7 @@ class Supervisor:
                 os.dup2(writing, 2)
                 become(writing, parent)
             except BaseException as error:  # noqa: BLE001  a forked child must never go back into its parent's code
-                os.write(writing, f"{error}\n".encode())
+                os.write(writing, f"{sentence(error)}\n".encode())
             os._exit(1)
         os.close(writing)
         self._output = reading
@@ -261,6 +261,13 @@ def note_process(path: str, pid: int) -> None:
     os.replace(temporary, path)
 
 
+def sentence(error: BaseException) -> str:
+    """An error for people. The reason comes last: by it the daemon knows what passes by itself."""
+    if isinstance(error, OSError) and error.strerror is not None:
+        return f"{error.filename}: {error.strerror}" if error.filename is not None else error.strerror
+    return str(error)
+
+
 def last_line(output: bytes) -> str:
     lines = output.decode("utf-8", "replace").strip().splitlines()
     return lines[-1][:300] if lines else ""
@@ -292,4 +299,7 @@ def main(kind: type[Supervisor]) -> None:
     os.umask(0o077)
     line = sys.stdin.buffer.readline(PLAN_LIMIT)
     if line.endswith(b"\n"):
-        kind(json.loads(line)).run()
+        try:
+            kind(json.loads(line)).run()
+        except OSError as error:
+            sys.exit(sentence(error))

@@ -59,7 +59,7 @@ COMPLAINT = re.compile(r"^lxc-start: \S+: \S+: \w+: \d+ (.*)$", re.MULTILINE)
 class LxcSupervisor(Supervisor):
     """Its plan has besides:
 
-    - C{name} and C{path}: liblxc's for the container; C{config}: the file
+    - C{name}: liblxc's for the container; C{config}: its file
     - C{root}: the folders of a L{RootPlan}; C{home}: the folder for C{/home}, or L{None}
     - C{files}: folder of the files for C{/.qvd}, and C{etc}, of those that replace some of the image's in C{/etc}
     - C{started}: the pipe; C{halt}: file for the signal that asks the container to end
