@@ -163,9 +163,9 @@ async def test_daemon_killed_in_the_middle_of_a_start(bench: Bench) -> None:
     await bench.boot()
     await bench.end()
     before = traces(bench)
-    for step in range(9):
+    for step in range(6):
         daemon = daemon_about_to_start(bench)
-        await pause(step * 0.016)
+        await pause(step * 0.025)
         daemon.kill()
         daemon.communicate()
         bench.change()
