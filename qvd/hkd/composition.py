@@ -44,6 +44,7 @@ from qvd.hkd.garbagewatch import GarbageParts
 from qvd.hkd.images import ImageFolder, ImageParts, Lister
 from qvd.hkd.network.service import VMNetwork
 from qvd.hkd.node import Node, Upgrade
+from qvd.hkd.notify import Pulse
 from qvd.hkd.retired import Clients, Retired
 from qvd.hkd.roster import Roster
 from qvd.hkd.runnerports import Ports
@@ -78,6 +79,7 @@ class Machine:
     @ivar capacity: what there is for VMs just now.
     @ivar ready: called once, when clients are served.
     @ivar failed: called when the node cannot go on: its process must end.
+    @ivar pulse: tells the service manager that the daemon is well, until another process goes on.
     @ivar images: names the disk images that are there; L{None}: what lies in C{path.storage.images}.
     @ivar run: where the processes of this node find each other; L{None}: one is all there will be.
     @ivar finished: called when another process goes on and no client is left here: this process must end.
@@ -96,6 +98,7 @@ class Machine:
     random: Random
     ready: Callable[[], object]
     failed: Callable[[], object]
+    pulse: Pulse | None = None
     images: Lister | None = None
     run: Path | None = None
     finished: Callable[[], object] = lambda: None
@@ -157,6 +160,7 @@ class Composition:
         self.node = Node(
             reactor,
             below=(
+                *self._pulse(),
                 Steps(lambda: None, lambda: Deferred.fromCoroutine(machine.deadline.release())),
                 Steps(self._enter, self._leave),
                 self.pool,
@@ -194,6 +198,9 @@ class Composition:
 
     def _retired(self, told: Serving) -> Retired:
         assert self.succession is not None
+        if self.machine.pulse is not None:
+            # Whoever serves now speaks for the node: this process must not hide that the other one is stuck.
+            self.machine.pulse.stop()
         return Retired(
             self.machine.reactor,
             self.instance,
@@ -203,6 +210,10 @@ class Composition:
             told,
             self.settings.seconds("hkd.upgrade.drain"),
         )
+
+    def _pulse(self) -> Collection[Steps]:
+        pulse = self.machine.pulse
+        return () if pulse is None else (Steps(pulse.start, pulse.stop),)
 
     def _end_clients(self, reason: str) -> None:
         self.ledger.close_all(reason)

@@ -23,6 +23,9 @@ from qvd.hkd.capacity import Meter
 from qvd.hkd.composition import Composition, Machine
 from qvd.hkd.drivers import IN_PROCESS, SIGNALS, make_driver, make_network
 from qvd.hkd.notify import notify
+from qvd.hkd.hypervisor.sandbox import signals as sandbox_signals
+from qvd.hkd.hypervisor.sandbox.driver import SandboxDriver
+from qvd.hkd.notify import Pulse, notify, pulse_seconds
 from qvd.hkd.watchdog import Watchdog
 from qvd.interfaces import IDeadline, IDriver
 from qvd.model.errors import QVDError
@@ -33,6 +36,8 @@ from qvd.sim.listening import NothingOutlives
 
 FAILED = 1
 """Exit status of a node that could not go on."""
+MISCONFIGURED = 78
+"""Exit status of a node that did not start: starting it again does not help. That is C{EX_CONFIG} of C{sysexits.h}."""
 
 reactor: Any = installed_reactor
 
@@ -63,6 +68,7 @@ def make_machine(settings: Settings) -> Machine:
         random=random.Random(secrets.randbits(64)),
         # Of a daemon that was upgraded: the service manager watches over the new process from now on.
         ready=lambda: notify(os.environ, f"READY=1\nMAINPID={os.getpid()}"),
+        pulse=Pulse(reactor, pulse_seconds(os.environ), lambda message: notify(os.environ, message)),
         failed=end_in_failure,
         # VMs that live in this process cannot be handed over.
         run=None if driver.name in IN_PROCESS else configured.run_folder(settings),
@@ -110,4 +116,5 @@ def makeService(options: Options) -> IService:
         settings = configured.read_settings(Path(options["config"]))
         return Composition(settings, make_machine(settings)).node
     except QVDError as error:
-        raise SystemExit(f"qvd-node: {error.text}") from None
+        sys.stderr.write(f"qvd-node: {error.text}\n")
+        raise SystemExit(MISCONFIGURED) from None

@@ -6,8 +6,9 @@ import socket
 from typing import Any
 
 import pytest
+from twisted.internet.task import Clock
 
-from qvd.hkd.notify import notify
+from qvd.hkd.notify import Pulse, notify, pulse_seconds
 
 
 class FakeSocket:
@@ -52,3 +53,34 @@ def test_one_that_does_not_listen_is_no_reason_to_fail(monkeypatch: pytest.Monke
     monkeypatch.setattr(socket, "socket", lambda *kind: channel)
     assert not notify({"NOTIFY_SOCKET": "/run/notify"}, "READY=1")
     assert channel.closed
+
+
+@pytest.mark.parametrize(
+    ("text", "seconds"), [("12000000", 6.0), ("1", 5e-7), ("0", None), ("", None), ("-3", None), ("soon", None)]
+)
+def test_the_pulse_is_twice_as_fast_as_the_watchdog(text: str, seconds: float | None) -> None:
+    assert pulse_seconds({"WATCHDOG_USEC": text, "WATCHDOG_PID": "1"}) == seconds
+
+
+def test_no_watchdog_no_pulse() -> None:
+    assert pulse_seconds({}) is None
+    clock, told = Clock(), list[str]()
+    pulse = Pulse(clock, None, told.append)
+    pulse.start()
+    clock.pump([10.0] * 3)
+    pulse.stop()
+    assert told == []
+
+
+def test_the_pulse_beats_from_start_to_stop() -> None:
+    clock, told = Clock(), list[str]()
+    pulse = Pulse(clock, 6.0, told.append)
+    pulse.start()
+    assert told == ["WATCHDOG=1"]
+    clock.pump([5.0, 1.0, 6.0])
+    assert told == ["WATCHDOG=1"] * 3
+    pulse.stop()
+    pulse.stop()
+    clock.pump([6.0, 6.0])
+    assert len(told) == 3
+    assert clock.getDelayedCalls() == []
