@@ -21,7 +21,8 @@ KEPT_TAGS = ("", "head")
 
 # What L{resolution_of} reads, of a VM C{v} with its OSF C{o}.
 IMAGE_COLUMNS = (
-    "v.di_tag, o.name AS osf, d.id AS di_id, d.version, d.path, d.state AS di_state, d.blocked AS di_blocked"
+    "v.di_tag, o.name AS osf, o.hypervisor AS osf_hypervisor, d.id AS di_id, d.version, d.path, d.state AS di_state,"
+    " d.blocked AS di_blocked, d.type"
 )
 IMAGE_TABLES = "LEFT JOIN di_tags g ON g.osf_id = v.osf_id AND g.tag = v.di_tag LEFT JOIN dis d ON d.id = g.di_id"
 
@@ -29,10 +30,10 @@ IMAGE_TABLES = "LEFT JOIN di_tags g ON g.osf_id = v.osf_id AND g.tag = v.di_tag 
 def resolution_of(row: Row) -> Resolution:
     """A row of C{IMAGE_COLUMNS}."""
     if row["di_id"] is None:
-        return Resolution(row["osf"], row["di_tag"], None)
+        return Resolution(row["osf"], row["di_tag"], None, row["osf_hypervisor"])
     state = DIState(row["di_state"])
-    image = Image(DIId(row["di_id"]), row["version"], row["path"], state, row["di_blocked"])
-    return Resolution(row["osf"], row["di_tag"], image)
+    image = Image(DIId(row["di_id"]), row["version"], row["path"], state, row["di_blocked"], row["type"])
+    return Resolution(row["osf"], row["di_tag"], image, row["osf_hypervisor"])
 
 
 async def resolve(tx: ITransaction, vm_id: VMId) -> Resolution:

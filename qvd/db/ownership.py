@@ -129,7 +129,8 @@ class Ownership:
             if row["drain"] is not None:
                 await give_up_orders(tx, lease.host_id, vm_id)
                 return None
-            refusal = resolution_of(row).refusal
+            resolution = resolution_of(row)
+            refusal = resolution.refusal or resolution.refusal_on(row["hypervisor"])
             if refusal is not None:
                 raise NotFound(refusal)
             claimed = await tx.fetch_one(
@@ -274,7 +275,7 @@ async def startable(tx: ITransaction, lease: Lease, vm_id: VMId) -> Row | None:
     it is not known on this server what runs."""
     return await tx.fetch_one(
         "SELECT v.id AS vm_id, v.tenant_id, v.name, u.login, o.memory, o.cpus, o.user_storage_size,"
-        f" o.persistence, d.type, d.checksum, {NIC_COLUMNS}, {IMAGE_COLUMNS}, h.drain"
+        f" o.persistence, d.checksum, {NIC_COLUMNS}, {IMAGE_COLUMNS}, h.drain, h.hypervisor"
         " FROM vm_runtimes r JOIN vms v ON v.id = r.vm_id JOIN users u ON u.id = v.user_id"
         f" JOIN osfs o ON o.id = v.osf_id JOIN host_runtimes h ON h.host_id = r.host_id {NIC_TABLES} {IMAGE_TABLES}"
         f" WHERE {PENDING} AND r.vm_id = %(vm)s AND r.desired_state = 'running' AND r.vm_state = 'stopped'"

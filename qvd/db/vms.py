@@ -203,7 +203,7 @@ async def consider(tx: ITransaction, vm_id: VMId, weights: Weights, chance: Call
     if resolution.refusal is not None:
         return Decision(None, None, (), problem=resolution.refusal)
     try:
-        wanted = await wanted_for(tx, vm_id)
+        wanted = evolve(await wanted_for(tx, vm_id), hypervisor=resolution.needs)
     except WrongRule as error:
         return Decision(None, None, (), problem=f"{NO_NODE}: {error.text}")
     decision = decide(await nodes_for(tx, vm_id, wanted, resolution.image), wanted, weights, chance)
