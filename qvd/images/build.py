@@ -1,4 +1,4 @@
-# -*- test-case-name: tests.unit.test_images_build,tests.images.test_build -*-
+# -*- test-case-name: tests.unit.test_images_cli,tests.images.test_build,tests.images.test_interrupted -*-
 """
 Makes an image: a Debian system in a temporary folder, which is then packed.
 
@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import hashlib
 import os
+import shutil
 import tempfile
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -19,11 +20,15 @@ from attrs import frozen
 
 from qvd.images.commands import BuildError, Commands, say
 from qvd.images.pack import pack_disk, pack_tar
-from qvd.images.recipe import KVM, Recipe, check_recipe, script
-from qvd.images.tarlisting import TAR_ENDINGS, unpacking
+from qvd.images.recipe import KVM, LXC, Recipe, check_recipe, script
+from qvd.images.tarlisting import TAR_ENDINGS, compressor, unpacking
 from qvd.model.errors import InvalidRequest
 
 CHUNK = 1 << 20
+PROGRAMS = {
+    LXC: ("mmdebstrap", "setpriv", "unshare", "tar"),
+    KVM: ("mmdebstrap", "setpriv", "unshare", "mke2fs", "qemu-img"),
+}
 SCRIPT = "/.qvd-image.sh"
 AGENT = "/.qvd-vma.deb"
 
@@ -61,6 +66,7 @@ def build(recipe: Recipe, sources: Sources, out: Path, commands: Commands) -> Bu
     """
     check_recipe(recipe)
     check_files(recipe, sources, out)
+    check_programs(recipe, out)
     with scratch("tree", Path(tempfile.gettempdir()), commands) as folder:
         tree = folder / "root"
         say(f"Installing Debian {recipe.suite} with {len(recipe.packages)} packages and what they need")
@@ -89,6 +95,16 @@ def check_files(recipe: Recipe, sources: Sources, out: Path) -> None:
     endings = (".qcow2",) if recipe.kind == KVM else TAR_ENDINGS
     if not out.name.endswith(endings):
         raise InvalidRequest(f"An image of type {recipe.kind} has a name that ends in {' or '.join(endings)}")
+
+
+def check_programs(recipe: Recipe, out: Path) -> None:
+    """Before anything takes its time.
+
+    @raise BuildError: one is not installed.
+    """
+    for program in (*PROGRAMS[recipe.kind], *compressor(out.name)[:1]):
+        if shutil.which(program) is None:
+            raise BuildError(f"The program {program} is missing: install it")
 
 
 @contextmanager
@@ -139,6 +155,3 @@ def checksum(path: Path) -> str:
         while chunk := file.read(CHUNK):
             digest.update(chunk)
     return digest.hexdigest()
-
-
-__all__ = ["BuildError", "Built", "Sources", "build", "checksum"]

@@ -45,7 +45,25 @@ MACHINE_IDLE_UNITS = (
     "sys-kernel-tracing.mount",
     "systemd-pstore.service",
     "systemd-network-generator.service",
+    "systemd-binfmt.service",
+    "systemd-machine-id-commit.service",
+    "systemd-journal-flush.service",
+    "systemd-modules-load.service",
+    "systemd-sysusers.service",
+    "systemd-update-utmp.service",
+    "modprobe@.service",
     "getty@tty1.service",
+)
+IDLE_GENERATORS = (
+    "systemd-bless-boot-generator",
+    "systemd-cryptsetup-generator",
+    "systemd-debug-generator",
+    "systemd-gpt-auto-generator",
+    "systemd-hibernate-resume-generator",
+    "systemd-integritysetup-generator",
+    "systemd-run-generator",
+    "systemd-system-update-generator",
+    "systemd-veritysetup-generator",
 )
 PACKAGE = re.compile(r"[a-z0-9][a-z0-9+.-]*(:[a-z0-9]+)?([=/][A-Za-z0-9.+:~-]+)?")
 SUITE = re.compile(r"[a-z][a-z0-9-]*")
@@ -104,7 +122,7 @@ def script(recipe: Recipe, agent: str | None) -> str:
     parts.append(LOCALES.format(locale=recipe.locale, language=language + modifier))
     idle = (*IDLE_UNITS, *(MACHINE_IDLE_UNITS if recipe.kind == KVM else ()))
     parts.append(UNITS.format(agent=AGENT_UNIT, idle=" ".join(idle)))
-    parts.append(BOOTABLE.format(label=ROOT_LABEL) if recipe.kind == KVM else "")
+    parts.append(BOOTABLE.format(label=ROOT_LABEL, idle=" ".join(IDLE_GENERATORS)) if recipe.kind == KVM else "")
     return "".join((*parts, AFTER))
 
 
@@ -153,7 +171,8 @@ printf '[Match]\\nType=ether\\n\\n[Network]\\nDHCP=ipv4\\n\\n[DHCPv4]\\nClientId
     >/etc/systemd/network/80-qvd.network
 systemctl enable systemd-networkd systemd-resolved
 systemctl disable systemd-networkd-wait-online
-mkdir -p /boot/grub
+mkdir -p /etc/systemd/system-generators /boot/grub
+for name in {idle}; do ln -sf /dev/null "/etc/systemd/system-generators/$name"; done
 cp /usr/lib/grub/i386-pc/boot.img /boot/grub/boot.img
 printf 'search --no-floppy --label --set=root %s\\nset prefix=($root)/boot/grub\\n' {label} >/boot/grub/find.cfg
 grub-mkimage -O i386-pc -o /boot/grub/core.img -c /boot/grub/find.cfg -p /boot/grub \\

@@ -18,7 +18,7 @@ from typing import IO, Any
 import pytest
 
 from tests.conftest import missing
-from tests.rig import kernel
+from tests.rig import images, kernel
 from tests.rig.world import World, obstacle, outside, private_world
 
 REPORTS = "QVD_TEST_REPORTS"
@@ -111,6 +111,8 @@ class Outside:
         return self._output.read()[-4000:]
 
     def _begin(self, config: pytest.Config) -> IO[str]:
+        for kind in images.wanted_kinds(self._items):
+            images.prepare(kind)
         names = self._stack.enter_context(memory_file())
         names.write("".join(f"{item.nodeid}\n" for item in self._items))
         names.flush()

@@ -57,6 +57,15 @@ def test_only_root_builds(capsys: pytest.CaptureFixture[str], monkeypatch: pytes
     assert "by root only" in capsys.readouterr().err
 
 
+def test_a_program_that_is_missing_is_named_first(
+    capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("os.geteuid", lambda: 0)
+    monkeypatch.setenv("PATH", "/nowhere")
+    assert main("build --type lxc -o /tmp/x.tar".split()) == 1
+    assert capsys.readouterr().err == "qvd-image: The program mmdebstrap is missing: install it\n"
+
+
 def test_a_check_says_what_to_do(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     path = tmp_path / "desk.tar"
     path.write_bytes(tar_bytes(CONTAINER))

@@ -1,0 +1,1 @@
+Desktop images: `qvd-image build` makes them for containers and virtual machines, `qvd-image check` says what a file lacks, `qvd-image register` records its type, size and checksum. An image of another type than its OSF or node is refused with that reason.

@@ -1,0 +1,1 @@
+"""Disk images, built for real."""
