@@ -22,9 +22,6 @@ from qvd.hkd import configured
 from qvd.hkd.capacity import Meter
 from qvd.hkd.composition import Composition, Machine
 from qvd.hkd.drivers import IN_PROCESS, SIGNALS, make_driver, make_network
-from qvd.hkd.notify import notify
-from qvd.hkd.hypervisor.sandbox import signals as sandbox_signals
-from qvd.hkd.hypervisor.sandbox.driver import SandboxDriver
 from qvd.hkd.notify import Pulse, notify, pulse_seconds
 from qvd.hkd.watchdog import Watchdog
 from qvd.interfaces import IDeadline, IDriver
