@@ -12,7 +12,7 @@ from typing import Any
 from qvd.db import network
 from qvd.demo.installation import DemoError
 from qvd.model.network import parse_plan
-from tests.integration.farm import Farm
+from tests.integration.farm import Farm, eventually
 
 NODE_ADDRESS, RANGE, VMS_FROM = "10.88.0.1", "10.88.0.0/16", "10.88.1.0"
 BRIDGE = "qvdnet"
@@ -87,6 +87,23 @@ def add_vms(farm: Farm, count: int) -> list[int]:
 def home_of(farm: Farm, vm_id: int) -> Path:
     """The home of a VM in the storage."""
     return farm.folder / "homes" / str(HOME_TENANT) / str(vm_id)
+
+
+def order_stop(farm: Farm, *vm_ids: int) -> None:
+    farm.rows(
+        "UPDATE vm_runtimes SET desired_state = 'stopped', generation = generation + 1 WHERE vm_id = ANY(%s)",
+        list(vm_ids),
+    )
+
+
+def stopped(farm: Farm, *vm_ids: int) -> bool:
+    rows = farm.rows("SELECT vm_id FROM vm_runtimes WHERE vm_id = ANY(%s) AND vm_state <> 'stopped'", list(vm_ids))
+    return not rows
+
+
+def stop(farm: Farm, *vm_ids: int) -> None:
+    order_stop(farm, *vm_ids)
+    eventually(lambda: stopped(farm, *vm_ids), f"VMs {vm_ids} stopped", 60)
 
 
 @contextlib.contextmanager

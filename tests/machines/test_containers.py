@@ -17,7 +17,7 @@ from tests.conftest import require
 from tests.integration.farm import Farm, eventually
 from tests.machines.busyguest import make_image
 from tests.machines.containers import grant_ids
-from tests.machines.machinefarm import add_vms, home_of, machine_farm, register, retag
+from tests.machines.machinefarm import add_vms, home_of, machine_farm, register, retag, stop, stopped
 from tests.machines.secondnode import NAME, prefer, second_node
 
 pytestmark = [pytest.mark.private, pytest.mark.lxc]
@@ -50,23 +50,6 @@ def talk(farm: Farm, vm_id: int) -> float:
             heard += data
         assert heard == b"is anybody there?"
     return took
-
-
-def order_stop(farm: Farm, *vm_ids: int) -> None:
-    farm.rows(
-        "UPDATE vm_runtimes SET desired_state = 'stopped', generation = generation + 1 WHERE vm_id = ANY(%s)",
-        list(vm_ids),
-    )
-
-
-def stopped(farm: Farm, *vm_ids: int) -> bool:
-    rows = farm.rows("SELECT vm_id FROM vm_runtimes WHERE vm_id = ANY(%s) AND vm_state <> 'stopped'", list(vm_ids))
-    return not rows
-
-
-def stop(farm: Farm, *vm_ids: int) -> None:
-    order_stop(farm, *vm_ids)
-    eventually(lambda: stopped(farm, *vm_ids), f"VMs {vm_ids} stopped", 60)
 
 
 def history(farm: Farm, vm_id: int) -> list[str]:
