@@ -21,7 +21,7 @@ from qvd.hkd.hypervisor.sandbox.guestpython import host_python
 from qvd.hkd.network.service import NetworkTerms
 from qvd.hkd.node import NodeTimes
 from qvd.hkd.slots import SlotSizes
-from qvd.hkd.storage.layers import ILayers, OverlayLayers
+from qvd.hkd.storage.layers import BtrfsLayers, ILayers, OverlayLayers
 from qvd.hkd.storage.layout import StorageLayout
 from qvd.hkd.storage.roots import IRootsReactor, Roots
 from qvd.hkd.tenure import NodeName
@@ -102,6 +102,7 @@ def storage_layout(settings: Settings) -> StorageLayout:
         node=settings.text("nodename"),
         uid_base=settings.number("vm.lxc.uid_base"),
         limit=settings.number("vm.lxc.unpacked"),
+        subvolumes=settings.text("vm.lxc.storage") == "btrfs",
     )
 
 
@@ -110,6 +111,8 @@ def container_layers(settings: Settings) -> ILayers:
     match settings.text("vm.lxc.storage"):
         case "overlayfs":
             return OverlayLayers(settings.number("vm.lxc.uid_base"))
+        case "btrfs":
+            return BtrfsLayers()
         case other:
             raise SettingsError(
                 f"{settings.source}: vm.lxc.storage: there is no back-end {other!r}; there are: overlayfs, btrfs"

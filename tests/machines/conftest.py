@@ -1,10 +1,10 @@
-"""Fixtures of the tests with containers."""
+"""Fixtures of the tests of containers and virtual machines."""
 
 from __future__ import annotations
 
 import contextlib
 import os
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Iterator
 from pathlib import Path
 
 import pytest
@@ -13,6 +13,7 @@ from tests.conftest import require
 from tests.fakes.asynchronous import asynchronous_fixture
 from tests.machines import containers
 from tests.machines.containerbench import Bench
+from tests.machines.storage import Storage
 
 
 @pytest.fixture(scope="session")
@@ -35,3 +36,11 @@ async def bench(tmp_path: Path, busybox_images: Path) -> AsyncIterator[Bench]:
         await made.driver.kill(found.vm_id)
         await made.driver.destroy(found.vm_id)
     made.driver.close()
+
+
+@pytest.fixture
+def storage(tmp_path: Path) -> Iterator[Storage]:
+    """Folders of images and layers, all in one."""
+    made = Storage(tmp_path / "storage")
+    yield made
+    made.close()

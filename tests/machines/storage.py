@@ -119,6 +119,18 @@ def content(*parts: str) -> bytes:
     return Path(*parts).read_bytes()
 
 
+def write(text: str, *parts: str) -> None:
+    Path(*parts).write_text(text)
+
+
+def exists(*parts: str) -> bool:
+    return os.path.lexists(Path(*parts))
+
+
+def silent(text: str) -> None:
+    """Nobody asks how far it is."""
+
+
 def marker(lower: str) -> dict[str, Any]:
     """What is remembered of an unpacked image."""
     said: dict[str, Any] = json.loads(Path(lower).with_name(MARKER).read_bytes())

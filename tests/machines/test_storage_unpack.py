@@ -2,9 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-from pathlib import Path
-
 import pytest
 
 from tests.conftest import require
@@ -12,13 +9,6 @@ from tests.fakes.asynchronous import asynchronous
 from tests.machines.storage import COMPRESSIONS, ROOT, Storage, archive, content, marker, spec
 
 pytestmark = [pytest.mark.private, pytest.mark.lxc]
-
-
-@pytest.fixture
-def storage(tmp_path: Path) -> Iterator[Storage]:
-    made = Storage(tmp_path / "storage")
-    yield made
-    made.close()
 
 
 @pytest.mark.parametrize("compression", COMPRESSIONS)

@@ -11,7 +11,7 @@ import errno
 import os
 import secrets
 import stat
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
@@ -112,28 +112,42 @@ def numbered(folder: Path) -> set[VMId]:
     return {VMId(int(name)) for name in names if name.isascii() and name.isdecimal()}
 
 
-def remove_tree(path: Path) -> None:
-    """Remove a folder and all in it; no effect where there is none.
+Crossing = Callable[[int, str], None]
+"""Takes a folder's descriptor, and the name of a folder in it that lies on another device: takes it away, or raises."""
 
-    Folders below are moved up before they are emptied, so depth costs nothing. Moving or removing a mount point fails.
+
+def refuse_crossing(folder: int, name: str) -> None:
+    raise OSError(f"{name}: another file system is mounted there")
+
+
+def remove_tree(path: Path, crossing: Crossing = refuse_crossing) -> None:
+    """Remove a folder and all in it; no effect where there is none.
 
     @raise OSError: something is mounted in it, or the file system says no. What is left can be removed later.
     """
     try:
         with opened(path) as top:
-            device = os.fstat(top).st_dev
-            pending = empty_folder(top, top, device)
-            while pending:
-                name = pending.pop()
-                with opened(name, top) as fd:
-                    pending += empty_folder(fd, top, device)
-                os.rmdir(name, dir_fd=top)
+            empty_tree(top, crossing)
         os.rmdir(path)
     except FileNotFoundError:
         pass
 
 
-def empty_folder(folder: int, top: int, device: int) -> list[str]:
+def empty_tree(top: int, crossing: Crossing) -> None:
+    """Remove all that is in a folder.
+
+    Folders below are moved up before they are emptied, so depth costs nothing. Moving or removing a mount point fails.
+    """
+    device = os.fstat(top).st_dev
+    pending = empty_folder(top, top, device, crossing)
+    while pending:
+        name = pending.pop()
+        with opened(name, top) as fd:
+            pending += empty_folder(fd, top, device, crossing)
+        os.rmdir(name, dir_fd=top)
+
+
+def empty_folder(folder: int, top: int, device: int, crossing: Crossing) -> list[str]:
     """Remove the files, move the folders to C{top}; return these folders' new names."""
     moved = []
     with os.scandir(folder) as entries:
@@ -143,11 +157,17 @@ def empty_folder(folder: int, top: int, device: int) -> list[str]:
             os.unlink(name, dir_fd=folder)
             continue
         if status.st_dev != device:
-            raise OSError(f"{name}: another file system is mounted there")
+            crossing(folder, name)
+            continue
         if status.st_mode & 0o700 != 0o700:
             # The overlay's own folder has no permission at all.
             os.chmod(name, 0o700, dir_fd=folder)
-        trash = f".{secrets.token_hex(16)}"
+        trash = trash_name()
         os.rename(name, trash, src_dir_fd=folder, dst_dir_fd=top)
         moved.append(trash)
     return moved
+
+
+def trash_name() -> str:
+    """Of a folder that is about to be removed."""
+    return f".{secrets.token_hex(16)}"

@@ -192,6 +192,8 @@ def untar(reading: int, kind: ImageType, limit: int, signs: Sequence[str]) -> di
             return {"errno": error.errno, "error": error.strerror}
         # Those that decompress raise it too, without a number.
         return {"refused": f"is damaged or cannot be unpacked: {error.strerror or error}"}
+    except Exception as error:  # noqa: BLE001  a header that was made for it may upset tarfile in any way
+        return {"refused": f"is damaged or incomplete: {type(error).__name__}: {error}"}
 
 
 def unpacked(reading: int, kind: ImageType, limit: int, signs: Sequence[str]) -> dict[str, object]:

@@ -1,21 +1,23 @@
 # -*- test-case-name: tests.unit.test_storage_layers -*-
-"""Writable layers over unpacked images: the port of the back-ends, and overlayfs. It all blocks: it is for threads."""
+"""Writable layers over unpacked images: the port of the back-ends, and these. It all blocks: it is for threads."""
 
 from __future__ import annotations
 
 import os
+from contextlib import suppress
 from pathlib import Path
 
-from zope.interface import Attribute, Interface, implementer
+from zope.interface import Interface, implementer
 
-from qvd.hkd.files.folders import remove_tree
+from qvd.hkd.files.folders import opened, remove_tree
+from qvd.hkd.storage import subvolumes
 from qvd.model.rootplan import RootPlan
+
+SNAPSHOT = "root"
 
 
 class ILayers(Interface):
     """Makes and removes layers. Every call may raise L{OSError}."""
-
-    subvolumes: bool = Attribute("Whether the root of each base must be a btrfs subvolume.")
 
     def make(root: Path, folder: Path, merged: Path) -> RootPlan:
         """Make what is missing of a layer.
@@ -36,8 +38,6 @@ class OverlayLayers:
     @param owner: host's id of the container's root.
     """
 
-    subvolumes = False
-
     def __init__(self, owner: int) -> None:
         self._owner = owner
 
@@ -52,3 +52,16 @@ class OverlayLayers:
 
     def remove(self, folder: Path) -> None:
         remove_tree(folder)
+
+
+@implementer(ILayers)
+class BtrfsLayers:
+    """A snapshot of the image, which costs what is changed in it. Images and layers lie in one file system."""
+
+    def make(self, root: Path, folder: Path, merged: Path) -> RootPlan:
+        with opened(root) as source, opened(folder) as parent, suppress(FileExistsError):
+            subvolumes.snapshot(source, parent, SNAPSHOT)
+        return RootPlan(merged=str(merged), upper=str(folder / SNAPSHOT))
+
+    def remove(self, folder: Path) -> None:
+        subvolumes.remove_tree(folder)

@@ -30,6 +30,7 @@ class StorageLayout:
     @ivar node: name of this node, which tells its layers from those of others.
     @ivar uid_base: host's id of the containers' root; there are L{IDS} of them, the same for all containers.
     @ivar limit: bytes that may come out of one image.
+    @ivar subvolumes: unpacked images are btrfs subvolumes.
     @ivar signs: at least one of these paths must be in an image.
     """
 
@@ -39,6 +40,7 @@ class StorageLayout:
     node: str
     uid_base: int
     limit: int
+    subvolumes: bool = False
     signs: tuple[str, ...] = SIGNS
 
     def run_of(self, vm_id: VMId) -> Path:

@@ -20,11 +20,14 @@ SHOWN = 16
 """Hexadecimal digits of a checksum in a name."""
 LONGEST = 160
 """Bytes of the image's name in the base's, which has more to say in 255."""
+SUBVOLUME = ".subvolume"
 LEFTOVER = re.compile(r"\.(?P<base>.+)\.[0-9a-f]{16}\.new")
 
 
-def base_name(image: str, checksum: str | None, status: stat_result | None) -> str:
-    """@param status: of the file; not looked at where there is a checksum."""
+def base_name(image: str, checksum: str | None, status: stat_result | None, *, subvolume: bool) -> str:
+    """@param status: of the file; not looked at where there is a checksum.
+    @param subvolume: the base is to be one of btrfs; one that is not can be no template.
+    """
     if checksum is None:
         assert status is not None
         identity = f"{status.st_size:x}-{status.st_mtime_ns:x}"
@@ -32,7 +35,7 @@ def base_name(image: str, checksum: str | None, status: stat_result | None) -> s
         identity = checksum.lower()[:SHOWN]
     # No base begins with a dot, as what is not one does.
     shown = image.encode()[:LONGEST].decode("utf-8", "ignore").lstrip(".") or "image"
-    return f"{shown}@{identity}"
+    return f"{shown}@{identity}{SUBVOLUME if subvolume else ''}"
 
 
 def new_name(base: str) -> str:

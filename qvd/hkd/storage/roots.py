@@ -48,7 +48,7 @@ class Roots:
         self._layout = layout
         self._layers = layers
         self._threads = StorageThreads(reactor, THREADS, SECONDS)
-        self._unpacks = Unpacks(reactor, layout, subvolumes=layers.subvolumes)
+        self._unpacks = Unpacks(reactor, layout)
         self._layer_place = f"The storage of writable layers ({layout.overlays})"
         self._image_place = f"The storage of images ({layout.images}) or of unpacked images ({layout.bases})"
 
@@ -137,5 +137,5 @@ def find_base(layout: StorageLayout, spec: VMSpec) -> Path | None:
         if not layout.images.is_dir():
             raise
         raise PermanentError(f"The image {spec.image} does not exist on this node") from None
-    base = layout.bases / names.base_name(spec.image, spec.checksum, status)
+    base = layout.bases / names.base_name(spec.image, spec.checksum, status, subvolume=layout.subvolumes)
     return base if base.is_dir() else None

@@ -16,6 +16,8 @@ SENTENCES = {
     errno.ESTALE: "is not the one that was mounted: its server has forgotten us; mount it again",
     errno.ENOTCONN: "is not connected; mount it again",
     errno.ENOENT: "is not there; mount or make it",
+    errno.EXDEV: "is not in the same btrfs file system as the unpacked images; move one of them",
+    errno.ENOTTY: "is in no btrfs file system, as vm.lxc.storage says; move it, or set overlayfs",
     errno.EACCES: "does not let this node in; check its mode and its exports",
 }
 

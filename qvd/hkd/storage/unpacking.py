@@ -25,11 +25,12 @@ from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import TypedDict
 
-from qvd.hkd.files.folders import remove_tree
-from qvd.hkd.storage import names
+from qvd.hkd.files.folders import opened
+from qvd.hkd.storage import names, subvolumes
 from qvd.hkd.storage.confinement import check, die_with_parent, libc
 from qvd.hkd.storage.feeding import Source, Unpacking
 from qvd.hkd.storage.streams import Refused
+from qvd.hkd.storage.subvolumes import remove_tree
 from qvd.model.imagetype import ARCHIVES, HEAD, ImageType, sniff
 
 LINE = 1 << 16
@@ -50,6 +51,7 @@ class Plan(TypedDict):
     @ivar limit: bytes that may come out of it.
     @ivar uid_base: the first of the ids that own what is unpacked.
     @ivar signs: at least one of these paths must be in it.
+    @ivar subvolume: the root is to be a subvolume of btrfs.
     @ivar patience: seconds to wait for somebody else who unpacks it.
     """
 
@@ -62,6 +64,7 @@ class Plan(TypedDict):
     uid_base: int
     signs: list[str]
     patience: float
+    subvolume: bool
 
 
 def main() -> None:
@@ -96,7 +99,7 @@ def provide(plan: Plan) -> str:
     """
     bases = Path(plan["bases"])
     with opened_archive(Path(plan["images"], plan["image"])) as archive:
-        base = names.base_name(plan["image"], plan["checksum"], os.fstat(archive))
+        base = names.base_name(plan["image"], plan["checksum"], os.fstat(archive), subvolume=plan["subvolume"])
         bases.mkdir(mode=0o700, parents=True, exist_ok=True)
         with locked(bases / names.lock_name(base), plan["patience"]):
             if not (bases / base).exists():
@@ -182,8 +185,7 @@ def unpack_new(plan: Plan, archive: int, bases: Path, base: str) -> None:
     new.mkdir(mode=0o700)
     try:
         root = new / names.ROOT
-        root.mkdir()
-        os.chown(root, plan["uid_base"], plan["uid_base"])
+        make_root(root, plan)
         marker = unpack_into(plan, archive, root)
         (new / names.MARKER).write_text(json.dumps(marker, indent=1) + "\n", "utf-8")
         sync(new)
@@ -192,6 +194,16 @@ def unpack_new(plan: Plan, archive: int, bases: Path, base: str) -> None:
         with suppress(OSError):
             remove_tree(new)
         raise
+
+
+def make_root(root: Path, plan: Plan) -> None:
+    if plan["subvolume"]:
+        with opened(root.parent) as parent:
+            subvolumes.create(parent, root.name)
+    else:
+        root.mkdir()
+    os.chown(root, plan["uid_base"], plan["uid_base"])
+    root.chmod(0o755)
 
 
 def unpack_into(plan: Plan, archive: int, root: Path) -> dict[str, object]:

@@ -145,15 +145,11 @@ class Unpack(ProcessProtocol):
 
 
 class Unpacks:
-    """Those of this node.
+    """Those of this node."""
 
-    @param subvolumes: each base's root is to be a btrfs subvolume.
-    """
-
-    def __init__(self, reactor: IUnpackReactor, layout: StorageLayout, *, subvolumes: bool) -> None:
+    def __init__(self, reactor: IUnpackReactor, layout: StorageLayout) -> None:
         self._reactor = reactor
         self._layout = layout
-        self._subvolumes = subvolumes
         self._running: dict[tuple[str, str | None], Unpack] = {}
         self._place = f"The storage of unpacked images ({layout.bases}) or of images ({layout.images})"
 
@@ -198,5 +194,5 @@ class Unpacks:
             "uid_base": layout.uid_base,
             "signs": layout.signs,
             "patience": PATIENCE,
-            "subvolume": self._subvolumes,
+            "subvolume": layout.subvolumes,
         }

@@ -72,7 +72,7 @@ def unpack(stream: Bounded, root: int, limit: int) -> tuple[int, int]:
     try:
         members = total = 0
         for member in headers(stream):
-            members, total = members + 1, total + max(member.size, 0)
+            members, total = members + 1, total + member.size
             if members > MEMBERS:
                 raise Refused(f"holds more than {MEMBERS} files")
             if total > limit:
@@ -108,6 +108,8 @@ class Member:
         self.info = info
         self.size = info.size if info.isreg() else 0
         self.parts = self.split(info.name)
+        if info.size < 0:
+            raise self.refused("has less than no content")
         for number in (info.uid, info.gid):
             if not 0 <= number < IDS:
                 raise self.refused(f"belongs to the id {number}; those of a container are 0 to {IDS - 1}")
