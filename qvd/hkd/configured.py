@@ -21,6 +21,7 @@ from qvd.hkd.hypervisor.sandbox.guestpython import host_python
 from qvd.hkd.network.service import NetworkTerms
 from qvd.hkd.node import NodeTimes
 from qvd.hkd.slots import SlotSizes
+from qvd.hkd.storage import subvolumes
 from qvd.hkd.storage.layers import BtrfsLayers, ILayers, OverlayLayers
 from qvd.hkd.storage.layout import StorageLayout
 from qvd.hkd.storage.roots import IRootsReactor, Roots
@@ -93,6 +94,11 @@ def sandbox_layout(settings: Settings) -> SandboxLayout:
     )
 
 
+def container_owner(settings: Settings) -> int:
+    """Who the root of containers is on the node."""
+    return settings.number("vm.lxc.uid_base") if settings.flag("vm.lxc.userns") else 0
+
+
 def storage_layout(settings: Settings) -> StorageLayout:
     """Where the root file systems of containers are."""
     return StorageLayout(
@@ -100,7 +106,7 @@ def storage_layout(settings: Settings) -> StorageLayout:
         bases=Path(settings.text("path.storage.bases")),
         overlays=Path(settings.text("path.storage.overlays")),
         node=settings.text("nodename"),
-        uid_base=settings.number("vm.lxc.uid_base"),
+        uid_base=container_owner(settings),
         limit=settings.number("vm.lxc.unpacked"),
         subvolumes=settings.text("vm.lxc.storage") == "btrfs",
     )
@@ -110,7 +116,7 @@ def container_layers(settings: Settings) -> ILayers:
     """@raise SettingsError: there is no such back-end."""
     match settings.text("vm.lxc.storage"):
         case "overlayfs":
-            return OverlayLayers(settings.number("vm.lxc.uid_base"))
+            return OverlayLayers(container_owner(settings))
         case "btrfs":
             return BtrfsLayers()
         case other:
@@ -279,7 +285,8 @@ def garbage_patience(settings: Settings) -> float:
 
 def make_storage(settings: Settings, reactor: Any) -> Storage:
     """The storage, for the collection of garbage."""
-    return Storage(storage_folders(settings), Worker(reactor, garbage_patience(settings), in_daemon_thread))
+    worker = Worker(reactor, garbage_patience(settings), in_daemon_thread)
+    return Storage(storage_folders(settings), worker, subvolumes.remove_tree)
 
 
 def garbage_terms(settings: Settings) -> Terms:
