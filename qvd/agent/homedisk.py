@@ -59,8 +59,12 @@ class DiskFacts:
     zeros: bool
 
 
-def decide(device: str, facts: DiskFacts) -> Task:
-    """@raise Unavailable: it is neither new nor a disk of homes; a sentence."""
+def decide(device: str, facts: DiskFacts, required: bool = False) -> Task:
+    """@param required: what is written while it is not there would be lost.
+    @raise Unavailable: it is neither new nor a disk of homes, or is missing; a sentence.
+    """
+    if required and not (facts.mounted or facts.present):
+        raise Unavailable(f"The user disk {device} is not there: what you work on now would be lost")
     if facts.mounted or not facts.present:
         return Task.NOTHING
     if facts.signatures == (FILE_SYSTEM,):
@@ -91,7 +95,10 @@ def mount_words(device: str, place: str) -> Sequence[str]:
 
 @frozen
 class HomeDisk:
-    """One disk, and where it belongs. To be made only in a virtual machine, where its driver's marker was found."""
+    """One disk, and where it belongs. To be made only in a virtual machine, where its driver's marker was found.
+
+    @ivar required: see L{decide}.
+    """
 
     log = Logger()
 
@@ -99,6 +106,7 @@ class HomeDisk:
     place: str
     probe: IDiskProbe
     runner: IProcessRunner
+    required: bool = False
     _lock: DeferredLock = field(factory=DeferredLock, init=False)
 
     async def mount(self) -> None:
@@ -108,7 +116,7 @@ class HomeDisk:
         """
         await self._lock.acquire()
         try:
-            task = decide(self.device, await self.probe.look(self.device, self.place))
+            task = decide(self.device, await self.probe.look(self.device, self.place), self.required)
             if task is Task.FORMAT:
                 self.log.info("the user disk {device} is empty: it is formatted", device=self.device)
                 await self.runner.run(format_words(self.device), FORMAT_SECONDS)

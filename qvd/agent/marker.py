@@ -35,6 +35,7 @@ class GuestMarker:
     @ivar address: where to listen; empty is all interfaces.
     @ivar login: the account of the session's user, where the driver made it.
     @ivar x_session: program that replaces C{command.x-session}.
+    @ivar home_disk: what is on a disk that the driver has given to it, and that it must not do without: C{homes}.
     """
 
     driver: str
@@ -46,6 +47,7 @@ class GuestMarker:
     login: str | None
     home: str | None
     x_session: str | None
+    home_disk: str | None = None
 
     @property
     def sandboxed(self) -> bool:
@@ -96,6 +98,7 @@ def parse_marker(data: bytes, source: str, vma_port: int, display: int) -> Guest
         login=fields.get("login", str),
         home=fields.get("home", str),
         x_session=fields.get("x_session", str),
+        home_disk=fields.get("home_disk", str),
     )
 
 

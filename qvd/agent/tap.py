@@ -138,7 +138,8 @@ def choose_provisioner(
         if marker.driver != KVM or not device:
             return accounts
         probe = DiskProbe(reactor, lambda look: deferToThreadPool(reactor, reactor.getThreadPool(), look))
-        return HomeFirst(HomeDisk(device, settings.text("vma.user.home.path"), probe, runner), accounts)
+        place, required = settings.text("vma.user.home.path"), marker.home_disk is not None
+        return HomeFirst(HomeDisk(device, place, probe, runner, required), accounts)
     try:
         entry = pwd.getpwuid(uid)
     except KeyError:

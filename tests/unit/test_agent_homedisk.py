@@ -52,6 +52,12 @@ def test_what_is_done(facts: DiskFacts, task: Task) -> None:
     assert decide("/dev/vdb", facts) is task
 
 
+def test_a_disk_that_the_driver_has_given_must_be_there() -> None:
+    with pytest.raises(Unavailable, match="/dev/vdb is not there"):
+        decide("/dev/vdb", DiskFacts(False, False, (), False), required=True)
+    assert decide("/dev/vdb", NEW, required=True) is Task.FORMAT
+
+
 @pytest.mark.parametrize(
     ("signatures", "zeros", "said"),
     [

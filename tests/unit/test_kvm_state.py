@@ -112,4 +112,5 @@ def test_what_the_agent_is_told() -> None:
         "display": 100,
         "login": "alice",
         "home": "/home/alice",
+        "home_disk": None,
     }

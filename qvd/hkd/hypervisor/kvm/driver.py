@@ -36,7 +36,7 @@ from qvd.hkd.hypervisor.pidfd import ProcessId, boot_id, send_signal
 from qvd.interfaces import IDriver, INetwork
 from qvd.model.errors import DriverError, PermanentError, TransientError
 from qvd.model.ids import VMId
-from qvd.model.records import Domain, Guest, VMSpec
+from qvd.model.records import Domain, Guest, Persistence, VMSpec
 
 T = TypeVar("T")
 STORAGE_SECONDS = 30.0
@@ -112,7 +112,9 @@ class KvmDriver:
         if self._network is not None and spec.nic is not None:
             await self._network.attach(vm_id, spec.nic)
         address = spec.nic.address if spec.nic else ""
-        state = KvmState(vm_id, self._boot_id, Guest(address, VMA_PORT, NX_BASE + DISPLAY, spec.secret), spec.login)
+        guest = Guest(address, VMA_PORT, NX_BASE + DISPLAY, spec.secret)
+        has_disk = spec.persistence is not Persistence.NOTHING
+        state = KvmState(vm_id, self._boot_id, guest, spec.login, home_disk=has_disk)
         await self._boot(state, domain_xml(self._plan(spec, disks)))
         if not self._follow(vm_id):
             self._reactor.callLater(0, self._following.tell, vm_id)

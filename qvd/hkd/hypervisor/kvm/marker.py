@@ -8,6 +8,7 @@ from qvd.protocols.guestchannel import encode_marker
 
 VMA_PORT = 3030
 DISPLAY = 100
+HOMES = "homes"
 NX_BASE = 4000
 """nxagent listens on this plus its display number."""
 
@@ -24,5 +25,6 @@ def marker_line(state: KvmState) -> bytes:
             "display": state.guest.x_port - NX_BASE,
             "login": state.login,
             "home": f"/home/{state.login}",
+            "home_disk": HOMES if state.home_disk else None,
         }
     )

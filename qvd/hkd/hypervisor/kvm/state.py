@@ -30,6 +30,7 @@ class KvmState:
     @ivar login: account of the guest's user.
     @ivar qemu: the process that is the VM; L{None} before it was seen.
     @ivar display: socket of its screen; empty where there is none.
+    @ivar home_disk: it has a disk for homes, and must not do without.
     """
 
     vm_id: VMId
@@ -38,6 +39,7 @@ class KvmState:
     login: str
     qemu: ProcessId | None = None
     display: str = ""
+    home_disk: bool = False
 
 
 class KvmStates:
@@ -72,6 +74,7 @@ class KvmStates:
                 str(table["login"]),
                 process_of(table["qemu"]),
                 str(table["display"]),
+                bool(table["home_disk"]),
             )
         except (FileNotFoundError, ValueError, KeyError, TypeError):
             return None
@@ -90,6 +93,7 @@ class KvmStates:
             "pid_file": str(self._pid_file(state.vm_id)),
             "qemu": {"pid": qemu.pid, "started": qemu.started} if qemu else None,
             "display": state.display,
+            "home_disk": state.home_disk,
         }
         write_private(self.of(state.vm_id) / "state.json", json.dumps(table))
 
