@@ -85,6 +85,8 @@ UNTRACKED = (
     "icmp type { echo-reply, destination-unreachable, time-exceeded } accept",
 )
 MULTICAST = "224.0.0.0-255.255.255.255"
+FLOODED = f"ether daddr & 01:00:00:00:00:00 == 00:00:00:00:00:00 oifname . ether daddr != @{CARDS} drop"
+"""A bridge that does not know where a MAC is sends its frames to all: what is for one VM is not for others."""
 
 
 def render(policy: Policy, members: Iterable[Member]) -> str:
@@ -170,6 +172,8 @@ def spoken(policy: Policy) -> list[str]:
     """What a VM's interface may send at all, whoever it is for. Without an entry in the sets: nothing."""
     rules = [
         f"iifname . ether saddr != @{CARDS} drop",
+        # The rules below see what is in such a frame, not its tag.
+        "ether type { 8021q, 8021ad } drop",
         f"iifname . arp saddr ether @{CARDS} iifname . ether saddr . arp saddr ip @{ADDRESSES} accept",
         # No server for addresses but ours.
         "udp sport 67 drop",
@@ -186,7 +190,13 @@ def replies(policy: Policy) -> list[str]:
 
 def sent(policy: Policy) -> list[str]:
     """From a VM to another port of the bridge."""
-    apart = [f"oifname {policy.guests} drop", f"arp daddr ip {policy.vms} drop", f"ip daddr {policy.vms} drop"]
+    apart = [
+        f"oifname {policy.guests} drop",
+        # By ARP about itself a VM tells the switches where it is now.
+        f"iifname . ether saddr . arp daddr ip @{ADDRESSES} return",
+        f"arp daddr ip {policy.vms} drop",
+        f"ip daddr {policy.vms} drop",
+    ]
     return [
         *(apart if policy.isolated else ()),
         "udp dport 67 drop",
@@ -212,6 +222,7 @@ def login(policy: Policy, verdict: str) -> list[str]:
 def heard(policy: Policy) -> list[str]:
     """From another port of the bridge to a VM."""
     return [
+        FLOODED,
         *([f"arp saddr ip {policy.vms} drop"] if policy.isolated else ()),
         "ether type arp accept",
         "ether type != ip drop",
@@ -249,16 +260,19 @@ def datagrams(policy: Policy) -> list[str]:
 
 def told(policy: Policy) -> list[str]:
     """From this node, or through it, to a VM. All but what VMs sent was judged in C{table ip}."""
-    return ["ether type ip6 drop", *(rule for rule in among_vms(policy) if rule.endswith("drop"))]
+    return ["ether type ip6 drop", FLOODED, *(rule for rule in among_vms(policy) if rule.endswith("drop"))]
 
 
 def ip_chains(policy: Policy) -> list[tuple[str, str, Sequence[str]]]:
     found: list[tuple[str, str, Sequence[str]]] = [
-        ("node", "input priority 0", [f"ip saddr {policy.vms} goto served"]),
+        # Frames to a group that bridges keep to themselves (01:80:c2:00:00:0e) go around all hooks of the bridge; what
+        # is in them comes here from the interface itself.
+        ("node", "input priority 0", [f"iifname {policy.guests} drop", f"ip saddr {policy.vms} goto served"]),
         ("served", "", served(policy)),
         ("routed", "forward priority 0", routed(policy)),
         ("leaving", "", leaving(policy)),
-        ("arriving", "", [*from_nodes(policy), "drop"]),
+        # A node's address is one only on the bridge.
+        ("arriving", "", [f'iifname != "{policy.bridge}" drop', *from_nodes(policy), "drop"]),
     ]
     if policy.nat_interface is not None:
         outside = f'oifname "{policy.nat_interface}" ip saddr {policy.vms} masquerade'
