@@ -9,6 +9,7 @@ import pytest
 
 from qvd.hkd import configured
 from qvd.hkd.slots import SlotSizes
+from qvd.hkd.storage.layers import BtrfsLayers, OverlayLayers
 from qvd.model.errors import SettingsError
 from qvd.model.garbage import Terms
 from qvd.model.settings import Settings
@@ -56,6 +57,18 @@ def test_a_stop_with_vms_has_time_for_their_end() -> None:
 
 def test_the_run_folder_is_absolute() -> None:
     assert configured.run_folder(settings(**{"path.run": "run"})) == Path.cwd() / "run"
+
+
+def test_containers_are_stored_as_the_settings_say() -> None:
+    assert isinstance(configured.container_layers(settings()), OverlayLayers)
+    btrfs = settings(**{"vm.lxc.storage": "btrfs"})
+    assert isinstance(configured.container_layers(btrfs), BtrfsLayers)
+    assert configured.storage_layout(btrfs).subvolumes
+    layout = configured.storage_layout(settings())
+    assert (layout.node, layout.uid_base, layout.subvolumes) == ("n1", 1000000, False)
+    assert layout.bases == Path("/var/lib/qvd/storage/bases")
+    with pytest.raises(SettingsError, match="no back-end 'zfs'; there are: overlayfs, btrfs"):
+        configured.container_layers(settings(**{"vm.lxc.storage": "zfs"}))
 
 
 def test_no_session_program_is_none() -> None:
