@@ -1,4 +1,4 @@
-# -*- test-case-name: tests.unit.test_storage_layers -*-
+# -*- test-case-name: tests.machines.test_storage_trouble -*-
 """Writable layers over unpacked images: the port of the back-ends, and these. It all blocks: it is for threads."""
 
 from __future__ import annotations

@@ -1,4 +1,4 @@
-# -*- test-case-name: tests.unit.test_storage_layout -*-
+# -*- test-case-name: tests.unit.test_hkd_configured -*-
 """Where the root file systems of containers are, and what is asked of an image."""
 
 from __future__ import annotations
@@ -12,8 +12,6 @@ from qvd.model.ids import VMId
 
 SIGNS = ("sbin/init", "usr/sbin/init", ".qvd/init", "bin/sh", "usr/bin/sh")
 """One of these is in every root file system that can do anything."""
-IDS = 65536
-"""User and group ids of each container."""
 
 
 def absolute(path: Path) -> Path:
@@ -28,7 +26,7 @@ class StorageLayout:
     @ivar bases: of unpacked images.
     @ivar overlays: of writable layers; shared where they are to persist on every node.
     @ivar node: name of this node, which tells its layers from those of others.
-    @ivar uid_base: host's id of the containers' root; there are L{IDS} of them, the same for all containers.
+    @ivar uid_base: host's id of the containers' root; there are 65536 of them, the same for all containers.
     @ivar limit: bytes that may come out of one image.
     @ivar subvolumes: unpacked images are btrfs subvolumes.
     @ivar signs: at least one of these paths must be in an image.

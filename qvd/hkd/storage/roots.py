@@ -1,4 +1,4 @@
-# -*- test-case-name: tests.unit.test_storage_roots -*-
+# -*- test-case-name: tests.machines.test_storage_trouble -*-
 """Root file systems of containers, as drivers ask for them."""
 
 from __future__ import annotations

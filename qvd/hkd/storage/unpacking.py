@@ -103,9 +103,9 @@ def provide(plan: Plan) -> str:
         bases.mkdir(mode=0o700, parents=True, exist_ok=True)
         with locked(bases / names.lock_name(base), plan["patience"]):
             if not (bases / base).exists():
-                check_kind(archive)
+                kind = check_kind(archive)
                 remove_leftovers(bases, base)
-                unpack_new(plan, archive, bases, base)
+                unpack_new(plan, archive, kind, bases / base)
     return base
 
 
@@ -179,17 +179,17 @@ def remove_leftovers(bases: Path, ours: str) -> None:
                 remove_tree(bases / name)
 
 
-def unpack_new(plan: Plan, archive: int, bases: Path, base: str) -> None:
+def unpack_new(plan: Plan, archive: int, kind: ImageType, base: Path) -> None:
     """Unpack into a new folder, which gets its name when all is right."""
-    new = bases / names.new_name(base)
+    new = base.with_name(names.new_name(base.name))
     new.mkdir(mode=0o700)
     try:
         root = new / names.ROOT
         make_root(root, plan)
-        marker = unpack_into(plan, archive, root)
+        marker = unpack_into(plan, archive, kind, root)
         (new / names.MARKER).write_text(json.dumps(marker, indent=1) + "\n", "utf-8")
         sync(new)
-        new.rename(bases / base)
+        new.rename(base)
     except BaseException:
         with suppress(OSError):
             remove_tree(new)
@@ -206,11 +206,11 @@ def make_root(root: Path, plan: Plan) -> None:
     root.chmod(0o755)
 
 
-def unpack_into(plan: Plan, archive: int, root: Path) -> dict[str, object]:
+def unpack_into(plan: Plan, archive: int, kind: ImageType, root: Path) -> dict[str, object]:
     """@return: what is to be remembered of it."""
     before = os.fstat(archive)
     source = Source(archive, lambda percent: tell(percent=percent))
-    unpacking = Unpacking(root, check_kind(archive), plan["uid_base"], plan["limit"], plan["signs"])
+    unpacking = Unpacking(root, kind, plan["uid_base"], plan["limit"], plan["signs"])
     try:
         done = unpacking.run(source)
     except Refused:

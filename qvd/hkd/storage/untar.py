@@ -1,4 +1,4 @@
-# -*- test-case-name: tests.unit.test_storage_untar -*-
+# -*- test-case-name: tests.machines.test_storage_hostile -*-
 """
 Unpacks a tar archive that nobody vouches for into a folder. Standard library only: this is the confined part.
 
@@ -14,10 +14,9 @@ import tarfile
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import suppress
 
+from qvd.hkd.storage.confinement import IDS
 from qvd.hkd.storage.streams import Bounded, Refused
 
-IDS = 65536
-"""User and group ids of a container."""
 MEMBERS = 2_000_000
 """A desktop has 50,000 to 300,000 files; each costs an inode and some hundred bytes of memory here."""
 DEPTH = 128
