@@ -30,6 +30,7 @@ from tests.machines.storage import (
     spec,
     zstd,
 )
+from tests.rig.world import PROJECT
 
 pytestmark = [pytest.mark.private, pytest.mark.lxc]
 
@@ -88,7 +89,7 @@ HOSTILE: dict[str, tuple[Sequence[Entry], str]] = {
 
 def outside(storage: Storage) -> list[tuple[str, int, int, int]]:
     """What is on this machine where such archives want to write, and in the storage but for the bases."""
-    found = [described(Path("/tmp", name)) for name in os.listdir("/tmp") if not name.startswith("wt-")]
+    found = [described(path) for path in Path("/tmp").iterdir() if not PROJECT.is_relative_to(path)]
     for top in ("/etc", "/srv", storage.top):
         for path, folders, files in os.walk(top):
             if Path(path) == storage.layout.bases:
