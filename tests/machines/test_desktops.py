@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import subprocess
+import time
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -19,6 +21,9 @@ pytestmark = [pytest.mark.private]
 
 PATIENCE = 300.0
 """Seconds for a virtual machine without a processor's help, on a busy machine."""
+REACTION = 60.0
+"""Seconds for a desktop that is up to do something."""
+TERMINAL_PIXELS = 50_000
 COLOR = 0x306090
 TERMINAL = f"xterm -geometry 100x30+0+0 -bg '#{COLOR:06x}' &"
 TIMES = {"hkd.timeout.start": PATIENCE, "l7r.timeout.x_start": 60.0, "hkd.watch.failures": 30}
@@ -40,19 +45,23 @@ class Seat:
         return bool(self.farm.rows("SELECT 1 AS one FROM sessions WHERE state = 'connected'"))
 
     def say(self, line: str) -> None:
-        """Type a line into whatever has the keyboard."""
+        """Type a line into what has the keyboard: the terminal, under the pointer."""
         xdotool(self.screen, "type", "--delay", "30", line)
         xdotool(self.screen, "key", "Return")
 
     def open_terminal(self) -> None:
-        """By the window manager's own key."""
-        before = look(self.screen).colors
+        """By the window manager's own key. Again and again: it may not be there yet."""
+        xdotool(self.screen, "mousemove", "400", "300", "click", "1")
+        before = look(self.screen).pixels
 
         def opened() -> bool:
             xdotool(self.screen, "key", "ctrl+alt+t")
-            return eventually(lambda: look(self.screen).colors != before, "a change", PATIENCE) is not None
+            time.sleep(2)
+            now = look(self.screen).pixels
+            return sum(one != other for one, other in zip(before, now, strict=True)) > TERMINAL_PIXELS
 
-        eventually(opened, "a terminal", PATIENCE)
+        eventually(opened, "a terminal", REACTION)
+        xdotool(self.screen, "mousemove", "400", "300", "click", "1")
 
     def sees(self, color: int) -> bool:
         return look(self.screen).colors[color] > 10_000
@@ -68,15 +77,16 @@ class Seat:
 def work(farm: Farm, screen: str) -> None:
     """Use the desktop, stop the machine, and find everything again."""
     first = Seat(farm, screen)
+    subprocess.run(f"sleep 15; xwd -silent -root -display {screen} | convert xwd:- /work/main/.cache/shot1.png || xwd -silent -root -display {screen} > /dev/stderr", shell=True)
     first.open_terminal()
     first.say("echo kept > kept; " + TERMINAL)
-    eventually(lambda: first.sees(COLOR), "what was typed has happened", PATIENCE)
+    eventually(lambda: first.sees(COLOR), "what was typed has happened", REACTION)
     first.leave()
     stop(farm, first.vm_id)
     second = Seat(farm, screen)
     second.open_terminal()
     second.say("grep -q kept kept && " + TERMINAL)
-    eventually(lambda: second.sees(COLOR), "the home is there again", PATIENCE)
+    eventually(lambda: second.sees(COLOR), "the home is there again", REACTION)
     second.leave()
 
 
