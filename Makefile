@@ -4,11 +4,12 @@ BIN := .venv/bin
 
 VENV_PACKAGES := python3-venv
 RUN_PACKAGES := $(VENV_PACKAGES) bubblewrap nxagent nxproxy openbox xterm xfonts-base
+DEB_PACKAGES := build-essential debhelper libvirt-dev pkg-config python3-dev python3.11-venv
 TEST_PACKAGES := $(RUN_PACKAGES) xvfb x11-apps x11-utils xdotool busybox-static haproxy faketime
 TEST_PACKAGES += lxc uidmap
 TEST_PACKAGES += libvirt-dev pkg-config gcc python3-dev qemu-system-x86 qemu-utils libvirt-daemon-system libvirt-clients kmod tini
 TEST_PACKAGES += mmdebstrap e2fsprogs zstd btrfs-progs iproute2 nftables dnsmasq-base
-DEB_PACKAGES := build-essential debhelper libvirt-dev pkg-config python3-dev python3.11-venv
+TEST_PACKAGES += systemd-container $(DEB_PACKAGES)
 
 .PHONY: deb demo test soak lint types bench clean packages-demo packages-test
 .DELETE_ON_ERROR:

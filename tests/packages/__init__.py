@@ -1,0 +1,1 @@
+"""Debian packages, built, installed in a Debian of their own, and purged."""
