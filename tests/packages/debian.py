@@ -57,8 +57,8 @@ def archive(packages: Sequence[Path]) -> Path:
         path.parent.mkdir(exist_ok=True)
         fresh = path.with_suffix(".new")
         with fresh.open("wb") as file, tempfile.TemporaryFile("w+") as log:
-            script = f'printf %s "$2" | mmdebstrap --variant=minbase --include="$1" bookworm - - >&{file.fileno()}'
-            words = ["sh", "-c", script, "sh", names, mirrors]
+            script = 'printf %s "$2" | mmdebstrap --variant=minbase --include="$1" bookworm - - >"$3"'
+            words = ["sh", "-c", script, "sh", names, mirrors, f"/proc/self/fd/{file.fileno()}"]
             with private_world(words, (file.fileno(),), log, network=True) as world:
                 if world.process.wait() != 0:
                     log.seek(0)
