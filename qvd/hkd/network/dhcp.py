@@ -2,8 +2,8 @@
 """
 DHCP for this node's virtual machines, by a C{dnsmasq} of our own.
 
-There is one for a bridge. The daemon that runs it holds a lock in the run folder, and another one there
-(in an upgrade) waits for it. The program itself would not keep a lock that it inherits: it closes all
+There is one for a bridge. The daemon that runs it holds a lock in the run folder, and another one on that folder, such
+as the successor in an upgrade, waits for it. The program itself would not keep a lock that it inherits: it closes all
 that it does not know. So it dies with the daemon, however that ends.
 """
 
