@@ -96,8 +96,8 @@ def ipv6(mac: str, target_mac: str, target: str, message: bytes) -> bytes:
     return ethernet(mac, target_mac, IPV6, header + summed(message, 2, pseudo + message))
 
 
-def router_advertisement(mac: str) -> bytes:
-    return ipv6(mac, ALL_NODES, "ff02::1", struct.pack("!BBHBBHII", 134, 0, 0, 64, 0, 1800, 0, 0))
+def router_advertisement(mac: str, target_mac: str = ALL_NODES) -> bytes:
+    return ipv6(mac, target_mac, "ff02::1", struct.pack("!BBHBBHII", 134, 0, 0, 64, 0, 1800, 0, 0))
 
 
 def echo6(mac: str, target_mac: str) -> bytes:

@@ -32,6 +32,7 @@ from tests.machines.packetnet import (
     BRIDGE,
     CABLE,
     CABLE_CARD,
+    ENDS,
     FAR,
     FIRST,
     LOGIN,
@@ -159,6 +160,21 @@ def test_spoofed_address_to_bridges_only(network: Network) -> None:
             network.wires[FIRST].send(frame)
             assert network.arrives(FIRST, later, NODE)
             assert heard(server) == found
+
+
+def test_router_advertisement_to_bridges_only(network: Network) -> None:
+    """The node would take the VM for its way outside."""
+    frame = router_advertisement(VM.mac, BRIDGES_ONLY)
+    for filtered in (True, False):
+        if filtered:
+            network.filter(POLICY)
+        else:
+            network.unfilter()
+        network.wires[FIRST].send(frame)
+        assert network.arrives(FIRST, arp(REQUEST, VM, NODE.address), NODE)
+        routes = NODE.ip("-6", "route", "show", "default", "dev", ENDS[FIRST])
+        assert ("via fe80::1" in routes) is not filtered
+    NODE.ip("-6", "route", "del", "default", "dev", ENDS[FIRST])
 
 
 def test_spoofed_mac_to_bridges_only(network: Network) -> None:
