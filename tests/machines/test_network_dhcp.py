@@ -10,12 +10,12 @@ from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 
 import pytest
-from attrs import frozen
+from attrs import evolve, frozen
 
 from tests.conftest import require
 from tests.integration.farm import eventually
 from tests.machines import dhcpdaemon
-from tests.machines.packetnet import BRIDGE, FIRST, SECOND, Network, Place
+from tests.machines.packetnet import BRIDGE, FIRST, POLICY, SECOND, Network, Place
 
 pytestmark = [pytest.mark.private, pytest.mark.network]
 
@@ -34,7 +34,8 @@ def cables() -> Iterator[Network]:
 
 @pytest.fixture
 def folder(cables: Network, tmp_path: Path) -> Path:
-    """A run folder that others may enter."""
+    """A run folder that others may enter. The filters are there, too."""
+    cables.filter(evolve(POLICY, dhcp=True))
     for path in (tmp_path, *tmp_path.parents):
         path.chmod(path.stat().st_mode | 0o011)
     return tmp_path / "run"

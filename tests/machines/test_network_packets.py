@@ -329,6 +329,7 @@ INWARDS = {
     "DHCP offer": (PEER, offer(PEER.card)),
     "router advertisement": (PEER, router_advertisement(PEER.mac)),
     "ping by IPv6": (PEER, echo6(PEER.mac, VM.mac)),
+    "ping by IPv6 from this node": (NODE, echo6(NODE.mac, VM.mac)),
 }
 
 
@@ -456,6 +457,8 @@ def test_dhcp(network: Network, served: bool) -> None:
         for place in (SECOND, PEER, FAR):
             assert not network.arrives(FIRST, frame, place)
         assert heard(server) == ([discovered(frame)] * 3 if served else [])
+        assert network.arrives(FIRST, renewal := udp(VM, NODE.card, 67), NODE)
+        assert heard(server) == ([renewal[-4:]] if served else [])
 
 
 def discovered(frame: bytes) -> bytes:
