@@ -77,7 +77,10 @@ class Seat:
 def work(farm: Farm, screen: str) -> None:
     """Use the desktop, stop the machine, and find everything again."""
     first = Seat(farm, screen)
-    subprocess.run(f"sleep 15; xwd -silent -root -display {screen} | convert xwd:- /work/main/.cache/shot1.png || xwd -silent -root -display {screen} > /dev/stderr", shell=True)
+    subprocess.run(
+        f"sleep 15; xwd -silent -root -display {screen} | convert xwd:- /work/main/.cache/shot1.png || xwd -silent -root -display {screen} > /dev/stderr",
+        shell=True,
+    )
     first.open_terminal()
     first.say("echo kept > kept; " + TERMINAL)
     eventually(lambda: first.sees(COLOR), "what was typed has happened", REACTION)

@@ -25,7 +25,9 @@ def chain(text: str, name: str) -> str:
 def test_it_replaces_our_tables_and_no_others() -> None:
     text = render(policy(), [])
     assert text.startswith("add table bridge qvd\ndelete table bridge qvd\nadd table ip qvd\ndelete table ip qvd\n")
-    assert [line for line in text.splitlines() if line.startswith("table ")] == ["table bridge qvd {", "table ip qvd {"]
+    assert [line for line in text.splitlines() if line.startswith("table ")] == [
+        f"table {family} qvd {{" for family in ("bridge", "ip", "ip6")
+    ]
     assert "flush" not in text
 
 

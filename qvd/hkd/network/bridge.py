@@ -4,6 +4,7 @@
 from __future__ import annotations
 
 import json
+from ipaddress import ip_interface
 from typing import Any
 
 from attrs import frozen
@@ -27,6 +28,11 @@ def device_name(prefix: str, vm_id: VMId) -> str:
     if len(name) > LONGEST:
         raise PermanentError(f"The name {name} is too long for a network interface: vm.network.device_prefix is")
     return name
+
+
+def mac_of(address: str) -> str:
+    """A locally administered MAC for a bridge, made of the node's address, so that no two nodes have the same."""
+    return "02:52:" + ":".join(f"{part:02x}" for part in ip_interface(address).ip.packed)
 
 
 @frozen
@@ -54,7 +60,9 @@ class Bridge:
                 " or set vm.network.create_bridge"
             )
         if found is None:
-            await self._ip("link", "add", self.name, "type", "bridge", "forward_delay", "0")
+            # An address of its own: else it takes that of its lowest port, and guests have known another one.
+            await self._ip("link", "add", self.name, "address", mac_of(self.address), "type", "bridge")
+            await self._ip("link", "set", self.name, "type", "bridge", "forward_delay", "0")
             await self._ip("link", "set", self.name, "alias", OURS)
             found = await self._find() or {}
         if found.get("linkinfo", {}).get("info_kind") != "bridge":
@@ -69,6 +77,8 @@ class Bridge:
                     f"The bridge {self.name} does not have this node's address {self.address} (node.address): add it"
                 )
             await self._ip("address", "add", self.address, "dev", self.name)
+        # Of frames to the group that bridges keep to themselves no filter sees any, so nothing is learned from them.
+        await self._ip("link", "set", self.name, "type", "bridge", "no_linklocal_learn", "1")
         await self._ip("link", "set", self.name, "up")
 
     async def remove(self) -> None:

@@ -16,7 +16,7 @@ from twisted.internet.defer import Deferred, DeferredLock
 from twisted.logger import Logger
 
 from qvd.hkd.network.commands import ICommandReactor, run
-from qvd.hkd.network.rules import ADDRESSES, TABLE, Member, Policy, elements, policy_mark, removal, render
+from qvd.hkd.network.rules import ADDRESSES, FAMILIES, TABLE, Member, Policy, elements, policy_mark, removal, render
 from qvd.model.errors import TransientError
 
 TRACKING = (
@@ -97,15 +97,22 @@ class Firewall:
         self._applied = wanted
 
     async def _find(self, any_policy: bool = False) -> set[Member] | None:
-        """The VMs in the sets; L{None} where the filters are not there, or of another policy."""
-        try:
-            listed = json.loads(await run(self._reactor, ["nft", "-j", "list", "table", "bridge", TABLE]))["nftables"]
-        except TransientError:
+        """The VMs in the sets; L{None} where the filters are not there, or of another policy.
+
+        @raise TransientError: it cannot be known.
+        """
+        tables = [each["table"] for each in await self._list("tables") if "table" in each]
+        if {each["family"] for each in tables if each["name"] == TABLE} != set(FAMILIES):
             return None
+        listed = await self._list("table", "bridge", TABLE)
         chains = {each["chain"]["name"] for each in listed if "chain" in each}
         if not any_policy and policy_mark(self._policy) not in chains:
             return None
         return set(members_of(listed))
+
+    async def _list(self, *what: str) -> list[dict[str, Any]]:
+        found: list[dict[str, Any]] = json.loads(await run(self._reactor, ["nft", "-j", "list", *what]))["nftables"]
+        return found
 
     async def _nft(self, text: str) -> None:
         await run(self._reactor, ["nft", "-f", "-"], text)

@@ -18,6 +18,8 @@ from attrs import frozen
 from qvd.model.network import AddressPlan
 
 TABLE = "qvd"
+FAMILIES = ("bridge", "ip", "ip6")
+"""Of the tables, all of that name."""
 CARDS, ADDRESSES = "cards", "addresses"
 
 
@@ -92,24 +94,25 @@ FLOODED = f"ether daddr & 01:00:00:00:00:00 == 00:00:00:00:00:00 oifname . ether
 def render(policy: Policy, members: Iterable[Member]) -> str:
     """The whole ruleset. To be applied in one transaction, it replaces what was there."""
     found = sorted(members, key=lambda member: member.device)
-    bridge = chains(bridge_chains(policy))
-    routed = table("ip", chains(ip_chains(policy)))
-    mark = [f"chain {mark_of([*bridge, *routed])} {{ }}"]
-    return removal() + "\n".join([*table("bridge", [*sets_of(found), *mark, *bridge]), *routed]) + "\n"
+    mark = f"chain {policy_mark(policy)} {{ }}"
+    bridge = table("bridge", [*sets_of(found), mark, *chains(bridge_chains(policy))])
+    return removal() + "\n".join([*bridge, *routed_tables(policy)]) + "\n"
+
+
+def routed_tables(policy: Policy) -> list[str]:
+    """What is judged where the node itself, or another network, is meant."""
+    return [*table("ip", chains(ip_chains(policy))), *table("ip6", chains(ip6_chains(policy)))]
 
 
 def removal() -> str:
     """Takes our tables away, where they are."""
-    return "".join(f"add table {family} {TABLE}\ndelete table {family} {TABLE}\n" for family in ("bridge", "ip"))
+    return "".join(f"add table {family} {TABLE}\ndelete table {family} {TABLE}\n" for family in FAMILIES)
 
 
 def policy_mark(policy: Policy) -> str:
     """Name of an empty chain, by which a later daemon knows what the rules were made of, and by which release."""
-    return mark_of([*chains(bridge_chains(policy)), *table("ip", chains(ip_chains(policy)))])
-
-
-def mark_of(lines: Sequence[str]) -> str:
-    return f"policy_{hashlib.sha256(chr(10).join(lines).encode()).hexdigest()[:16]}"
+    text = "\n".join([*chains(bridge_chains(policy)), *routed_tables(policy)])
+    return f"policy_{hashlib.sha256(text.encode()).hexdigest()[:16]}"
 
 
 def table(family: str, body: Iterable[str]) -> list[str]:
@@ -278,6 +281,11 @@ def ip_chains(policy: Policy) -> list[tuple[str, str, Sequence[str]]]:
         outside = f'oifname "{policy.nat_interface}" ip saddr {policy.vms} masquerade'
         found.append(("outside", "type nat hook postrouting priority 100; policy accept;", [outside]))
     return found
+
+
+def ip6_chains(policy: Policy) -> list[tuple[str, str, Sequence[str]]]:
+    """Frames that go around the hooks of the bridge, as above, must not make a VM the node's router."""
+    return [("unbridged", "prerouting priority -300", [f"iifname {policy.guests} drop"])]
 
 
 def served(policy: Policy) -> list[str]:
