@@ -209,6 +209,8 @@ def listed(settings: Settings, key: str, form: re.Pattern[str]) -> tuple[str, ..
     @raise SettingsError: one is not.
     """
     parts = tuple(part for part in settings.text(key).replace(" ", "").split(",") if part)
+    if not parts and form is PORTS:
+        raise SettingsError(f"{settings.source}: {key}: it names no port, and no node could reach a VM")
     for part in parts:
         if not form.fullmatch(part):
             raise SettingsError(f"{settings.source}: {key}: {part!r} cannot stand there")

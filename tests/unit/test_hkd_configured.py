@@ -96,3 +96,26 @@ def test_a_look_at_the_images_costs_no_lease() -> None:
         assert configured.image_patience(given) < lease / 4
     assert configured.image_patience(settings()) == 5.0
     assert configured.image_folder(settings(**{"path.storage.images": "/srv/images"})) == Path("/srv/images")
+
+
+def network_settings(**values: object) -> Settings:
+    return settings(**{"node.address": "10.0.0.1"}, **{f"vm.network.{key}": value for key, value in values.items()})
+
+
+def test_without_a_bridge_there_is_no_vm_network() -> None:
+    assert configured.network_terms(network_settings()) is None
+
+
+def test_what_becomes_part_of_the_filters_is_checked() -> None:
+    terms = configured.network_terms(network_settings(bridge="br0", guest_ports="3030, 4100-4199", allow_login=True))
+    assert terms is not None
+    assert (terms.guest_ports, terms.login_port, terms.gateway) == (("3030", "4100-4199"), 8443, None)
+    for key, value in (
+        ("bridge", 'br0"; drop'),
+        ("device_prefix", "q v d"),
+        ("guest_ports", "3030; drop"),
+        ("guest_ports", ""),
+        ("nat_except", "everything"),
+    ):
+        with pytest.raises(SettingsError, match=rf"vm\.network\.{key}"):
+            configured.network_terms(network_settings(**{"bridge": "br0", key: value}))
