@@ -27,7 +27,7 @@ from tests.machines.frames import REQUEST, TCP, Card, arp, tcp
 T = TypeVar("T")
 Seen: TypeAlias = Callable[[bytes], bool]
 """Whether a frame is the one that is looked for."""
-BRIDGE, CABLE, PREFIX = "brq", "wan0", "qvd"
+BRIDGE, CABLE, PREFIX = "qvdnet", "wan0", "qvd"
 PLAN = parse_plan("10.88.0.0/16", "10.88.1.0")
 VMA, NX, LOGIN, SSH = 3030, 4100, 8443, 22
 POLICY = Policy(PLAN, BRIDGE, PREFIX, (str(VMA), "4100-4199"))

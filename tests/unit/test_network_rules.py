@@ -83,7 +83,10 @@ def test_replies_are_tracked_where_the_kernel_does() -> None:
 
 
 def test_what_goes_around_the_bridges_hooks_does_not_reach_the_node() -> None:
-    assert chain(render(policy(), []), "node").splitlines()[1].strip() == 'iifname "qvd*" drop'
+    assert (
+        chain(render(policy(), []), "node").splitlines()[1].strip()
+        == f'iifname != "{policy().bridge}" iifname "qvd*" drop'
+    )
 
 
 def test_a_frame_in_a_vlan_is_not_taken_for_what_is_in_it() -> None:

@@ -68,6 +68,11 @@ class Policy:
         return f'"{self.prefix}*"'
 
     @property
+    def unbridged(self) -> str:
+        """Matches what comes from a VM's interface itself. The bridge's own name may begin like theirs."""
+        return f'iifname != "{self.bridge}" iifname {self.guests}'
+
+    @property
     def vms(self) -> str:
         return f"{self.plan.vms_from}-{self.plan.network.broadcast_address}"
 
@@ -270,7 +275,7 @@ def ip_chains(policy: Policy) -> list[tuple[str, str, Sequence[str]]]:
     found: list[tuple[str, str, Sequence[str]]] = [
         # Frames to a group that bridges keep to themselves (01:80:c2:00:00:0e) go around all hooks of the bridge; what
         # is in them comes here from the interface itself.
-        ("node", "input priority 0", [f"iifname {policy.guests} drop", f"ip saddr {policy.vms} goto served"]),
+        ("node", "input priority 0", [f"{policy.unbridged} drop", f"ip saddr {policy.vms} goto served"]),
         ("served", "", served(policy)),
         ("routed", "forward priority 0", routed(policy)),
         ("leaving", "", leaving(policy)),
@@ -285,7 +290,7 @@ def ip_chains(policy: Policy) -> list[tuple[str, str, Sequence[str]]]:
 
 def ip6_chains(policy: Policy) -> list[tuple[str, str, Sequence[str]]]:
     """Frames that go around the hooks of the bridge, as above, must not make a VM the node's router."""
-    return [("unbridged", "prerouting priority -300", [f"iifname {policy.guests} drop"])]
+    return [("unbridged", "prerouting priority -300", [f"{policy.unbridged} drop"])]
 
 
 def served(policy: Policy) -> list[str]:
