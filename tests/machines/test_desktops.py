@@ -1,4 +1,4 @@
-"""A whole desktop in each kind of machine: through the L7R with nxproxy, seen on pixels, typed into, and home kept."""
+"""A whole desktop in a container: through the L7R with nxproxy, seen on pixels, typed into, and home kept."""
 
 from __future__ import annotations
 
@@ -11,7 +11,6 @@ import pytest
 from tests.conftest import require
 from tests.integration.farm import Farm, display, eventually
 from tests.integration.screen import look, xdotool
-from tests.machines import kvm_vms
 from tests.machines.containers import grant_ids
 from tests.machines.machinefarm import machine_farm, stop
 from tests.rig.images import desktop_image
@@ -105,23 +104,3 @@ def test_a_desktop_in_a_container(tmp_path: Path, screen: str) -> None:
         work(farm, screen)
         home = farm.folder / "homes/1" / str(farm.credentials["vm_id"]) / "alice"
         assert (home / "kept").read_text() == "kept\n"
-
-
-@pytest.mark.kvm
-@pytest.mark.desktop("kvm")
-def test_a_desktop_in_a_virtual_machine(screen: str) -> None:
-    require("nft", "dnsmasq")
-    kvm_vms.prepare_world()
-    with kvm_vms.short_folder() as folder, kvm_vms.short_folder() as place:
-        libvirt = kvm_vms.Libvirt(place)
-        libvirt.start()
-        settings = {
-            **TIMES,
-            "vm.kvm.uri": libvirt.uri,
-            "vm.kvm.virt_type": "qemu",
-            "vm.kvm.user_storage": 256 << 20,
-        }
-        with machine_farm(folder, "kvm", desktop_image("kvm"), 768 << 20, settings) as farm:
-            work(farm, screen)
-            assert (farm.folder / "homes/1" / f"{farm.credentials['vm_id']}.qcow2").exists()
-        libvirt.kill()
