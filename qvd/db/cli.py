@@ -141,14 +141,17 @@ def make_token(dsn: str, hours: float, name: str | None) -> int:
 def network_of(options: argparse.Namespace) -> AddressPlan | None:
     """What the command line wants to be set; L{None}: nothing, it asks.
 
-    @raise InvalidRequest: it makes no sense.
+    @raise SettingsError: it makes no sense.
     """
     given = (options.range, options.vms_from, options.gateway, options.dns)
     if not any(given):
         return None
     if options.range is None or options.vms_from is None:
-        raise InvalidRequest("A range is set as a whole: give --range and --vms-from, and --gateway and --dns anew")
-    return parse_plan(*given)
+        raise SettingsError("A range is set as a whole: give --range and --vms-from, and --gateway and --dns anew")
+    try:
+        return parse_plan(*given)
+    except InvalidRequest as error:
+        raise SettingsError(error.text) from None
 
 
 def show_network(dsn: str) -> int:
@@ -198,7 +201,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         match error:
             case DatabaseUnavailable():
                 return UNREACHABLE
-            case SettingsError() | InvalidRequest():
+            case SettingsError():
                 return USAGE
             case _:
                 return REFUSED

@@ -1,4 +1,4 @@
-# -*- test-case-name: tests.unit.test_network_bridge,tests.machines.test_network_service -*-
+# -*- test-case-name: tests.machines.test_network_service -*-
 """The bridge of the VM network, and the node's ends of the VMs' interfaces."""
 
 from __future__ import annotations

@@ -1,4 +1,4 @@
-# -*- test-case-name: tests.unit.test_network_commands -*-
+# -*- test-case-name: tests.integration.test_network_commands -*-
 """Runs C{ip} and C{nft}: off the reactor, with a deadline, and with what they say last as the reason of a failure."""
 
 from __future__ import annotations

@@ -1,4 +1,4 @@
-# -*- test-case-name: tests.unit.test_network_firewall,tests.machines.test_network_service -*-
+# -*- test-case-name: tests.machines.test_network_service -*-
 """
 The filters as they are in the kernel. Each change is one transaction of C{nft}: all of it, or nothing.
 

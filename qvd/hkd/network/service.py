@@ -1,4 +1,4 @@
-# -*- test-case-name: tests.unit.test_network_service,tests.machines.test_network_service -*-
+# -*- test-case-name: tests.machines.test_network_service -*-
 """The VM network of this node, from the start of the daemon to its end."""
 
 from __future__ import annotations
