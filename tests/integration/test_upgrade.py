@@ -176,7 +176,7 @@ def test_one_that_cannot_start_does_not_even_ask(farm: Farm) -> None:
     text = conf.read_text()
     conf.write_text(text.replace("cert.pem", "none.pem"))
     new = NodeProcess(farm.folder)
-    with pytest.raises(DemoError, match="ended with status 1"):
+    with pytest.raises(DemoError, match="ended with status 78"):
         new.await_ready()
     conf.write_text(text)
     assert host(farm)["epoch"] == 1
