@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import socket
 import subprocess
 from collections.abc import Iterator
 from unittest.mock import patch
@@ -45,6 +46,11 @@ def sh(words: str) -> str:
     return subprocess.run(words.split(), capture_output=True, text=True, check=True).stdout
 
 
+def state() -> tuple[str, set[str]]:
+    """All filters, and the names of all interfaces."""
+    return sh("nft list ruleset"), {name for _, name in socket.if_nameindex()}
+
+
 def make(terms: NetworkTerms = TERMS) -> VMNetwork:
     def no_dhcp(plan: AddressPlan) -> object:
         raise AssertionError("it is off")
@@ -55,12 +61,12 @@ def make(terms: NetworkTerms = TERMS) -> VMNetwork:
 @pytest.fixture(autouse=True)
 def world() -> Iterator[None]:
     require("nft", "ip")
-    before = (sh("nft list ruleset"), sh("ip -o link"))
+    before = state()
     yield
     subprocess.run(["sh", "-c", "for f in bridge ip ip6; do nft delete table $f qvd; done"], stderr=subprocess.DEVNULL)
     for name in ("qvd1", "qvd2", "qvdtrial"):
         subprocess.run(["ip", "link", "del", name], stderr=subprocess.DEVNULL, check=False)
-    assert (sh("nft list ruleset"), sh("ip -o link")) == before
+    assert state() == before
 
 
 def add_interface(vm_id: VMId) -> None:
@@ -70,7 +76,7 @@ def add_interface(vm_id: VMId) -> None:
 @asynchronous
 async def test_it_comes_and_goes_and_leaves_others_alone() -> None:
     sh("nft add table ip other")
-    before = (sh("nft list ruleset"), sh("ip -o link"))
+    before = state()
     network = make()
     await network.start(PLANS)
     assert "10.77.0.1/24" not in sh("ip -o address show qvdtrial")
@@ -82,7 +88,7 @@ async def test_it_comes_and_goes_and_leaves_others_alone() -> None:
     await network.detach(ONE)
     await network.detach(ONE)
     await network.stop(remove=True)
-    assert (sh("nft list ruleset"), sh("ip -o link")) == before
+    assert state() == before
     sh("nft delete table ip other")
 
 
