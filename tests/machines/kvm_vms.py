@@ -29,7 +29,7 @@ from qvd.model.secret import Secret
 from tests.conftest import missing, require
 from tests.rig.kernel import MODULES, kernel
 
-BRIDGE = "qvdtest"
+BRIDGE = "kvmtest"
 CMDLINE = "console=ttyS0 quiet panic=-1 no_timer_check"
 """Without the last word, a kernel under QEMU's own processor sometimes does not boot."""
 KINDS = ("runs", "ends", "stubborn")
