@@ -71,6 +71,7 @@ security_driver = "none"
 dynamic_ownership = 0
 remember_owner = 0
 namespaces = []
+cgroup_controllers = []
 """
 
 
