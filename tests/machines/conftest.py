@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import os
+import socket
 from collections.abc import AsyncIterator, Iterator
 from pathlib import Path
 
@@ -11,9 +12,28 @@ import pytest
 
 from tests.conftest import require
 from tests.fakes.asynchronous import asynchronous_fixture
-from tests.machines import containers
+from tests.integration.farm import eventually
+from tests.machines import containers, kvm_vms
 from tests.machines.containerbench import Bench
 from tests.machines.storage import Storage
+from tests.rig.plugin import is_inside
+
+
+@pytest.fixture(scope="module", autouse=True)
+def own_network() -> Iterator[None]:
+    """Each module has the world's network for itself: a bridge of another one would take its addresses away."""
+    if not is_inside():
+        yield
+        return
+    before = interfaces()
+    yield
+    for bridge in {containers.BareNetwork.bridge, kvm_vms.BRIDGE} & interfaces():
+        containers.delete(bridge)
+    eventually(lambda: interfaces() == before, f"interfaces are {before} again")
+
+
+def interfaces() -> set[str]:
+    return {name for _, name in socket.if_nameindex()}
 
 
 @pytest.fixture(scope="session")
