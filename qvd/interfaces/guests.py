@@ -29,7 +29,10 @@ class IDriver(Interface):
         """Boot. Returns when the hypervisor has started it, not when the guest is up."""
 
     async def shutdown(vm_id: VMId) -> None:
-        """Ask the guest, from outside, to power off (ACPI button, TERM). No effect on a VM that is gone."""
+        """Ask the guest, from outside, to power off (ACPI button, TERM). No effect on a VM that is gone.
+
+        @raise TransientError: it cannot be asked now.
+        """
 
     async def kill(vm_id: VMId) -> None:
         """End it at once, whatever it does. Returns when it is gone; no effect on a VM that is."""

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import contextlib
+import json
 import os
 import shutil
 import signal
@@ -54,6 +56,11 @@ class DriverContract:
     def has_booted(self, vm_id: VMId) -> bool:
         """The guest is up and behaves as its name says."""
         raise NotImplementedError
+
+    def processes(self, vm_id: VMId) -> list[psutil.Process]:
+        """All that run a VM, guest and hypervisor."""
+        first = psutil.Process(json.loads((self.base / f"run/vms/{vm_id}/init.json").read_text())["pid"])
+        return [first, *first.children(recursive=True)]
 
     def start_elsewhere(self, vm_id: int) -> None:
         """Start a VM from a process that then dies by KILL."""
@@ -162,6 +169,26 @@ class DriverContract:
         assert gone == []
         await driver.kill(NINE)
         assert gone == [NINE]
+
+    @asynchronous
+    async def test_hang(self) -> None:
+        """Whether a VM that does nothing any more is to end is for others to say."""
+        driver = self.new_driver()
+        gone: list[VMId] = []
+        driver.watch(gone.append)
+        await self.boot(driver)
+        await until(lambda: self.has_booted(NINE))
+        for process in self.processes(NINE):
+            process.suspend()
+        with contextlib.suppress(TransientError):
+            # Where the request goes by way of something that hangs as well.
+            await driver.shutdown(NINE)
+        await pause(0.2)
+        assert gone == []
+        assert [found.running for found in await driver.list()] == [True]
+        await driver.kill(NINE)
+        assert gone == [NINE]
+        await driver.destroy(NINE)
 
     @asynchronous
     async def test_only_that_one(self) -> None:

@@ -19,6 +19,7 @@ from twisted.internet import reactor
 from twisted.internet.defer import Deferred
 from twisted.internet.task import LoopingCall
 
+from qvd.hkd.hypervisor.kvm import driver as driver_module
 from qvd.hkd.hypervisor.kvm.driver import KvmDriver
 from qvd.interfaces import IDriver
 from qvd.model.errors import DriverError, PermanentError, TransientError
@@ -116,8 +117,8 @@ class KvmCase:
 class TestKvmDriver(KvmCase, DriverContract):
     """libvirt, QEMU, and a guest of busybox."""
 
-    cycles = 10
-    cancels = 8
+    def processes(self, vm_id: VMId) -> list[psutil.Process]:
+        return [psutil.Process(int(Path(f"/run/libvirt/qemu/qvd-{vm_id}.pid").read_text()))]
 
     def start_elsewhere(self, vm_id: int) -> None:
         words = [sys.executable, "-m", "tests.machines.kvm_vms", str(self.base), str(self.guest)]
@@ -267,6 +268,41 @@ class TestKvmFaults(KvmCase):
             await self.end(driver)
         finally:
             command(["umount", str(overlays)])
+
+    @pytest.mark.parametrize("part", ["overlays", "homes"])
+    @asynchronous
+    async def test_read_only_storage(self, part: str) -> None:
+        driver = self.new_driver()
+        spec = self.spec(9, "runs")
+        await driver.prepare(spec, ignore)
+        place = self.base / part
+        place.mkdir(exist_ok=True)
+        command(["mount", "-t", "tmpfs", "-o", "ro", "frozen", str(place)])
+        try:
+            with pytest.raises(TransientError, match=f"{place}.*Read-only file system"):
+                await driver.start(spec)
+        finally:
+            command(["umount", str(place)])
+        await self.end(driver)
+        await self.boot(driver)
+
+    @asynchronous
+    async def test_storage_that_hangs(self, monkeypatch: pytest.MonkeyPatch) -> None:
+        """As a server of NFS that is gone: whoever opens a file waits. What needs no such file goes on."""
+        monkeypatch.setattr(driver_module, "STORAGE_SECONDS", 1.0)
+        driver = self.new_driver()
+        image = self.guest / "images/hangs.qcow2"
+        os.mkfifo(image)
+        gaps = Gaps()
+        try:
+            with pytest.raises(TransientError, match="The storage did not answer in 1 seconds"):
+                await driver.prepare(evolve(self.spec(8, "runs"), image="hangs.qcow2"), ignore)
+            await self.boot(driver, 9)
+        finally:
+            sys.stdout.write(f"largest gap of the reactor: {gaps.end():.3f} s\n")
+            # Whoever still waits goes on.
+            os.close(os.open(image, os.O_RDWR))
+            image.unlink()
 
     @asynchronous
     async def test_screen_and_console_are_sockets(self) -> None:

@@ -71,6 +71,12 @@ class KvmTerms:
     balloon: bool = True
 
 
+def files_sentence(vm_id: VMId | None, error: OSError) -> TransientError:
+    """What the storage refuses, in words."""
+    where = f"{error.filename}: " if error.filename else ""
+    return TransientError(f"The node's files of VM {vm_id}: {where}{error.strerror or error}")
+
+
 @implementer(IDriver)
 class KvmDriver:
     """VMs of one run folder. Only one driver at a time may use it.
@@ -221,7 +227,7 @@ class KvmDriver:
         try:
             return await self._storage.run(seconds, work, vm_id)
         except OSError as error:
-            raise TransientError(f"The node's files of VM {vm_id}: {error.strerror or error}") from error
+            raise files_sentence(vm_id, error) from error
 
     async def _in_libvirt(self, vm_id: VMId, seconds: float, work: Callable[[libvirt.virConnect], T]) -> T:
         try:
@@ -229,7 +235,7 @@ class KvmDriver:
         except libvirt.libvirtError as error:
             raise domains.sentence(vm_id, error) from error
         except OSError as error:
-            raise TransientError(f"The node's files of VM {vm_id}: {error.strerror or error}") from error
+            raise files_sentence(vm_id, error) from error
 
     def _plan(self, spec: VMSpec, disks: Disks) -> DomainPlan:
         return DomainPlan(
