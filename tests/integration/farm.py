@@ -300,10 +300,13 @@ class Client:
 
 @contextlib.contextmanager
 def display(width: int = 1024, height: int = 768) -> Iterator[str]:
-    """A screen of its own: Xvfb on a display that it chooses."""
+    """A screen of its own: Xvfb on a display that it chooses.
+
+    By itself it begins anew each time when the last program that looked at it ends, and throws out who just connects.
+    """
     read_end, write_end = os.pipe()
     process = subprocess.Popen(
-        ["Xvfb", "-displayfd", str(write_end), "-screen", "0", f"{width}x{height}x24", "-nolisten", "tcp"],
+        ["Xvfb", "-displayfd", str(write_end), "-screen", "0", f"{width}x{height}x24", "-nolisten", "tcp", "-noreset"],
         pass_fds=[write_end],
         stdout=subprocess.DEVNULL,
         stderr=subprocess.DEVNULL,
