@@ -62,6 +62,11 @@ class DriverContract:
         first = psutil.Process(json.loads((self.base / f"run/vms/{vm_id}/init.json").read_text())["pid"])
         return [first, *first.children(recursive=True)]
 
+    def hang(self, vm_id: VMId) -> None:
+        """Have a VM do nothing any more."""
+        for process in self.processes(vm_id):
+            process.suspend()
+
     def start_elsewhere(self, vm_id: int) -> None:
         """Start a VM from a process that then dies by KILL."""
         raise NotImplementedError
@@ -178,8 +183,7 @@ class DriverContract:
         driver.watch(gone.append)
         await self.boot(driver)
         await until(lambda: self.has_booted(NINE))
-        for process in self.processes(NINE):
-            process.suspend()
+        self.hang(NINE)
         with contextlib.suppress(TransientError):
             # Where the request goes by way of something that hangs as well.
             await driver.shutdown(NINE)

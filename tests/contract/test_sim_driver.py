@@ -66,6 +66,11 @@ class TestSimulatedDriver(DriverContract):
         guest = self.on.held[vm_id].guest
         return guest is not None and guest.life is Life.UP
 
+    def hang(self, vm_id: VMId) -> None:
+        guest = self.on.held[vm_id].guest
+        assert guest is not None
+        guest.life = Life.HUNG
+
     def start_elsewhere(self, vm_id: int) -> None:
         # A daemon that dies by KILL takes its driver along, and leaves the machine.
         self.on.boot(spec_of(vm_id, "runs"))

@@ -10,6 +10,7 @@ from pathlib import Path
 import pytest
 
 from qvd.images.commands import LAST_LINES, BuildError, Commands, Interrupted, heeding_signals
+from tests.integration.farm import eventually
 
 
 def test_what_it_said_last_is_returned() -> None:
@@ -60,5 +61,5 @@ def test_an_interruption_ends_the_program_and_its_children() -> None:
     before = signal.getsignal(signal.SIGTERM)
     with pytest.raises(Interrupted), heeding_signals():
         Commands(shown).run("sh", "-c", "sleep 1000 & echo $!; wait")
-    assert not is_alive(shown.pid)
+    eventually(lambda: not is_alive(shown.pid), "the end of the program's child")
     assert signal.getsignal(signal.SIGTERM) == before
