@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import contextlib
 import os
-import socket
 from collections.abc import AsyncIterator, Iterator
 from pathlib import Path
 
@@ -15,6 +14,7 @@ from tests.fakes.asynchronous import asynchronous_fixture
 from tests.integration.farm import eventually
 from tests.machines import containers, kvm_vms
 from tests.machines.containerbench import Bench
+from tests.machines.containers import interfaces
 from tests.machines.storage import Storage
 from tests.rig.plugin import is_inside
 
@@ -30,10 +30,6 @@ def own_network() -> Iterator[None]:
     for bridge in {containers.BareNetwork.bridge, kvm_vms.BRIDGE} & interfaces():
         containers.delete(bridge)
     eventually(lambda: interfaces() == before, f"interfaces are {before} again")
-
-
-def interfaces() -> set[str]:
-    return {name for _, name in socket.if_nameindex()}
 
 
 @pytest.fixture(scope="session")

@@ -71,6 +71,11 @@ def ip(*words: str) -> None:
     subprocess.run(["ip", *words], check=True, capture_output=True)
 
 
+def interfaces() -> set[str]:
+    """Names of those of this world."""
+    return {name for _, name in socket.if_nameindex()}
+
+
 def delete(device: str) -> None:
     """It may be on its way out."""
     subprocess.run(["ip", "link", "delete", device], check=False, capture_output=True)
@@ -95,7 +100,7 @@ class BareNetwork:
         """Anything may pass."""
 
     async def detach(self, vm_id: VMId) -> None:
-        if self.device(vm_id) in (name for _, name in socket.if_nameindex()):
+        if self.device(vm_id) in interfaces():
             delete(self.device(vm_id))
 
 

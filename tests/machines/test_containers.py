@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import os
 import signal
-import socket
 import time
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
@@ -16,7 +15,7 @@ import pytest
 from tests.conftest import require
 from tests.integration.farm import Farm, eventually
 from tests.machines.busyguest import make_image
-from tests.machines.containers import grant_ids
+from tests.machines.containers import grant_ids, interfaces
 from tests.machines.machinefarm import add_vms, home_of, machine_farm, register, retag, stop, stopped
 from tests.machines.secondnode import NAME, prefer, second_node
 
@@ -55,10 +54,6 @@ def talk(farm: Farm, vm_id: int) -> float:
 def history(farm: Farm, vm_id: int) -> list[str]:
     """What the guest wrote into its home, a line for each start."""
     return (home_of(farm, vm_id) / "alice/history").read_text().splitlines()
-
-
-def interfaces() -> set[str]:
-    return {name for _, name in socket.if_nameindex()}
 
 
 def used_memory() -> int:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import time
+from collections import deque
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
@@ -65,12 +66,14 @@ class Seat:
 
     def calm_down(self, seconds: int = 2) -> None:
         """Wait until the screen has not changed for that long, but for a clock and a meter of load."""
-        seen = [look(self.screen).pixels] * seconds
+        seen = deque([look(self.screen).pixels] * seconds, maxlen=seconds)
 
         def is_calm() -> bool:
             time.sleep(1)
-            seen.append(look(self.screen).pixels)
-            return all(differing(seen[-1], each) < CALM for each in seen[-1 - seconds : -1])
+            now = look(self.screen).pixels
+            calm = all(differing(now, each) < CALM for each in seen)
+            seen.append(now)
+            return calm
 
         time.sleep(seconds)
         self.wait(is_calm, "a screen that is complete")

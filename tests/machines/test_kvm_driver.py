@@ -28,6 +28,7 @@ from qvd.model.records import Persistence, VMSpec
 from tests.contract.test_driver import NINE, DriverContract, ignore
 from tests.fakes.asynchronous import asynchronous, until
 from tests.machines import kvm_vms
+from tests.machines.storage import memory_disk
 
 pytestmark = [pytest.mark.private, pytest.mark.kvm, pytest.mark.contract]
 
@@ -276,13 +277,9 @@ class TestKvmFaults(KvmCase):
         spec = self.spec(9, "runs")
         await driver.prepare(spec, ignore)
         place = self.base / part
-        place.mkdir(exist_ok=True)
-        command(["mount", "-t", "tmpfs", "-o", "ro", "frozen", str(place)])
-        try:
-            with pytest.raises(TransientError, match=f"{place}.*Read-only file system"):
-                await driver.start(spec)
-        finally:
-            command(["umount", str(place)])
+        read_only = pytest.raises(TransientError, match=f"{place}.*Read-only file system")
+        with memory_disk(place, "64k,ro"), read_only:
+            await driver.start(spec)
         await self.end(driver)
         await self.boot(driver)
 
