@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from qvd.interfaces.accounts import IAdministrators, IHasher, IPasswordAuthenticator, ITokenAuthenticator, IUsers
+from qvd.interfaces.accounts import IHasher, IPasswordAuthenticator, ITokenAuthenticator, IUsers
 from qvd.interfaces.daemon import IDeadline, INodeStatus, ISessionKiller
-from qvd.interfaces.database import IBells, IDatabase, ITransaction, Parameters, Row
+from qvd.interfaces.database import IBells, IDatabase, ITransaction, Parameters, PoolLoad, Row
 from qvd.interfaces.desktops import IImages, ISessions, IVMs
 from qvd.interfaces.garbage import IGarbage, IStorage
 from qvd.interfaces.guests import IDriver, IGuest, IGuestDialer
@@ -13,7 +13,6 @@ from qvd.interfaces.nodes import IExpiry, IHostImages, IHosts, IOwnership
 
 __all__ = [
     "IAddressPlans",
-    "IAdministrators",
     "IBells",
     "IDatabase",
     "IDeadline",
@@ -40,5 +39,6 @@ __all__ = [
     "IUsers",
     "IVMs",
     "Parameters",
+    "PoolLoad",
     "Row",
 ]

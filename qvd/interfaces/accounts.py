@@ -2,12 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-
 from zope.interface import Interface
 
-from qvd.model.ids import TenantId, UserId
-from qvd.model.records import VM, Administrator, TokenTerms, TokenUse, User
+from qvd.model.ids import UserId
+from qvd.model.records import TokenTerms, TokenUse, User
 from qvd.model.secret import Secret
 
 
@@ -59,13 +57,3 @@ class ITokenAuthenticator(Interface):
 
         @raise Unavailable: the user has too many.
         """
-
-
-class IAdministrators(Interface):
-    """Administrators and what they look at."""
-
-    async def find(name: str) -> Administrator | None:
-        """By name, without regard to case; C{name@tenant} where the name alone is not unique."""
-
-    async def vms(tenant_id: TenantId) -> Sequence[VM]:
-        """All VMs of a tenant, by id."""

@@ -5,11 +5,26 @@ from __future__ import annotations
 from collections.abc import Awaitable, Callable, Mapping, Sequence
 from typing import Any, TypeVar
 
+from attrs import frozen
 from zope.interface import Interface
 
 T = TypeVar("T")
 Row = Mapping[str, Any]
 Parameters = Sequence[object] | Mapping[str, object]
+
+
+@frozen
+class PoolLoad:
+    """What a set of connections does just now.
+
+    @ivar available: the server answers, as far as is known.
+    @ivar waiting: calls that no connection is free for.
+    """
+
+    available: bool
+    busy: int
+    idle: int
+    waiting: int
 
 
 class ITransaction(Interface):

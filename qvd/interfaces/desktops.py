@@ -81,7 +81,7 @@ class ISessions(Interface):
 
     async def unended(host_id: HostId) -> Mapping[SessionId, str | None]:
         """The sessions that this process serves on this node, and that have not ended: L{None}, or why they should: a
-        newer client has the VM, or the node that ran it is lost."""
+        newer client has the VM, the node that ran it is lost, or an administrator wants it."""
 
 
 class IImages(Interface):

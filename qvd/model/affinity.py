@@ -1,6 +1,6 @@
 # -*- test-case-name: tests.unit.test_model_affinity -*-
 """
-Placement rules as custom properties of VMs and OSFs: C{docs/placement.md}.
+Placement rules as custom properties of VMs, and of their users, images and OSFs: C{docs/placement.md}.
 
 What cannot be understood is an error, not the absence of a rule: a desktop that must have a certain node gets none
 rather than any.
@@ -33,7 +33,7 @@ class Profile:
 
     @ivar memory: bytes.
     @ivar hypervisor: driver that it needs; L{None}: any.
-    @ivar properties: its own and its OSF's, of which its own win.
+    @ivar properties: those of its OSF, its image, its user and its own, of which the later win.
     """
 
     memory: int
@@ -58,6 +58,19 @@ def wanted_by(profile: Profile) -> Wanted:
         apart=shared(APART, properties),
         together=shared(TOGETHER, properties),
     )
+
+
+def check_rule(key: str, text: str) -> None:
+    """Whether the text can be a rule, whatever else the VM will have.
+
+    @raise WrongRule: it cannot, or there is no rule of that name.
+    """
+    if key not in KEYS:
+        raise WrongRule(f"the property {key} is no placement rule: there are {', '.join(KEYS)}")
+    if key in (REQUIRE, PREFER):
+        pairs(key, text)
+    else:
+        shared(key, {key: text} | dict.fromkeys(terms(key, text), ""))
 
 
 def terms(rule: str, text: str) -> list[str]:
@@ -102,7 +115,8 @@ def shared(rule: str, properties: Properties) -> Properties:
             raise WrongRule(f"the property {rule} needs names without values: {name!r} has one")
         if name not in properties:
             raise WrongRule(
-                f"the property {rule} names {name}, which neither the virtual machine nor its OSF has as a property"
+                f"the property {rule} names {name}, which neither the virtual machine nor its user, image or OSF has as"
+                " a property"
             )
         found[name] = properties[name]
     return found

@@ -55,6 +55,21 @@ class InvalidRequest(QVDError):
     code = "invalid_request"
 
 
+class Refused(QVDError):
+    """The database refused a write: a constraint.
+
+    @ivar kind: C{unique}, C{reference}, C{dependents}, C{check} or C{limit}.
+    @ivar constraint: its name, which tells what it is about.
+    """
+
+    code = "refused"
+
+    def __init__(self, text: str, kind: str = "check", constraint: str = "") -> None:
+        super().__init__(text)
+        self.kind = kind
+        self.constraint = constraint
+
+
 class DeadlineExceeded(QVDError):
     """Something did not come about in the time it was given."""
 

@@ -17,8 +17,11 @@ def pause(vm: VM) -> str:
     return f": may be started in {math.ceil(vm.retry_in)} s, or at once after qvd-node reset {vm.vm_id}"
 
 
-def explain(known: Explanation) -> list[str]:
-    """Line by line."""
+def explain(known: Explanation, figures: bool = True) -> list[str]:
+    """Line by line.
+
+    @param figures: tell what the nodes have, which is not everybody's to know.
+    """
     vm = known.vm
     place = f"on {known.host}" if known.host else "on no node"
     taken_up = "taken up" if vm.generation == vm.acked else "not taken up by its node yet"
@@ -36,5 +39,5 @@ def explain(known: Explanation) -> list[str]:
         lines.append("  was never placed on a node")
     else:
         lines.append("  last placement:")
-        lines += [f"    {line}" for line in describe(known.placement)]
+        lines += [f"    {line}" for line in describe(known.placement, figures)]
     return lines

@@ -16,20 +16,23 @@ WISHES = (
 )
 
 
-def describe(document: Mapping[str, Any]) -> list[str]:
+def describe(document: Mapping[str, Any], figures: bool = True) -> list[str]:
     """What was asked for, where that is more than memory, and then a line a node. Decisions of older releases lack
-    what those did not look at."""
+    what those did not look at.
+
+    @param figures: tell what each node had.
+    """
     wanted = document.get("wanted") or {}
     lines = [f"needs {'; '.join(wishes)}"] if (wishes := list(wishes_of(wanted))) else []
     if document.get("problem"):
         lines.append(f"no node was looked at. {document['problem']}")
     for verdict in document["nodes"]:
-        name, figures = verdict["name"], "; ".join(figures_of(verdict["inputs"]))
+        name, had = verdict["name"], f" ({'; '.join(figures_of(verdict['inputs']))})" if figures else ""
         if verdict["rejection"]:
-            lines.append(f"{name}: rejected: it {verdict['rejection']} ({figures})")
+            lines.append(f"{name}: rejected: it {verdict['rejection']}{had}")
         else:
             mark = ", the highest: taken" if name == document["taken"] else ""
-            lines.append(f"{name}: score {verdict['score']:.2f}{mark} ({figures})")
+            lines.append(f"{name}: score {verdict['score']:.2f}{mark}{had}")
     return lines
 
 

@@ -108,6 +108,7 @@ class VM:
     @ivar failures: starts that failed, and runs that ended by themselves soon, in a row.
     @ivar retry_in: seconds until it may be started again, by the database's clock; L{None} or 0: it may.
     @ivar run: number of the present or last run.
+    @ivar forced: it is to be stopped without asking it.
     """
 
     vm_id: VMId
@@ -131,6 +132,7 @@ class VM:
     failures: int = 0
     retry_in: float | None = None
     run: Run = NO_RUN
+    forced: bool = False
 
 
 class Persistence(Enum):
@@ -332,12 +334,3 @@ class RegisteredImage:
     di_id: DIId
     path: str
     seen: bool
-
-
-@frozen
-class Administrator:
-    """Who administers a tenant."""
-
-    tenant_id: TenantId
-    name: str
-    password: Secret

@@ -54,9 +54,10 @@ class Step(Enum):
 
 
 class Event(Enum):
-    """What can happen to a VM."""
+    """What can happen to a VM. C{KILL} is a stop that asks nobody."""
 
     STOP = "stop"
+    KILL = "kill"
     LOST = "lost"
     DONE = "done"
     FAILED = "failed"
@@ -186,6 +187,7 @@ LAST: frozenset[Step] = frozenset({Step.RELEASED, Step.GONE})
 def _row(
     *,
     stop: Verdict,
+    kill: Verdict,
     lost: Verdict,
     done: Verdict,
     failed: Verdict,
@@ -197,6 +199,7 @@ def _row(
     """One row of the table; keyword arguments without defaults make a forgotten verdict an error."""
     return {
         Event.STOP: stop,
+        Event.KILL: kill,
         Event.LOST: lost,
         Event.DONE: done,
         Event.FAILED: failed,
@@ -213,77 +216,95 @@ _LOST = Go(Step.KILL_LOST)
 TABLE: Mapping[Step, Mapping[Event, Verdict]] = {
     # Nothing was made ready yet, so nothing is to be cleaned up.
     Step.QUEUED: _row(
-        stop=Go(Step.RELEASE), lost=_LOST, done=Go(Step.PREPARE), failed=Go(Step.RELEASE), timed_out=Go(Step.RELEASE),
+        stop=Go(Step.RELEASE), kill=Go(Step.RELEASE), lost=_LOST,
+        done=Go(Step.PREPARE), failed=Go(Step.RELEASE), timed_out=Go(Step.RELEASE),
         alive=IGNORE, dead=IGNORE, exited=IGNORE,
     ),
     Step.PREPARE: _row(
-        stop=Go(Step.CLEAN), lost=_LOST, done=Go(Step.PREPARED), failed=Go(Step.CLEAN), timed_out=Go(Step.CLEAN),
+        stop=Go(Step.CLEAN), kill=Go(Step.CLEAN), lost=_LOST,
+        done=Go(Step.PREPARED), failed=Go(Step.CLEAN), timed_out=Go(Step.CLEAN),
         alive=IGNORE, dead=IGNORE, exited=IGNORE,
     ),
     Step.PREPARED: _row(
-        stop=Go(Step.CLEAN), lost=_LOST, done=Go(Step.BOOT), failed=Go(Step.CLEAN), timed_out=Go(Step.CLEAN),
+        stop=Go(Step.CLEAN), kill=Go(Step.CLEAN), lost=_LOST,
+        done=Go(Step.BOOT), failed=Go(Step.CLEAN), timed_out=Go(Step.CLEAN),
         alive=IGNORE, dead=IGNORE, exited=IGNORE,
     ),
     # A stop waits for the hypervisor's answer, which is never long, so that what to end is known. A domain that
     # exits before the answer is killed too: what else the driver made must not be taken for absent.
     Step.BOOT: _row(
-        stop=POSTPONE, lost=_LOST, done=Go(Step.AWAIT_GUEST), failed=Go(Step.KILL), timed_out=Go(Step.KILL),
+        stop=POSTPONE, kill=POSTPONE, lost=_LOST,
+        done=Go(Step.AWAIT_GUEST), failed=Go(Step.KILL), timed_out=Go(Step.KILL),
         alive=IGNORE, dead=IGNORE, exited=Go(Step.KILL),
     ),
     Step.AWAIT_GUEST: _row(
-        stop=Go(Step.TERMINATE), lost=_LOST, done=IGNORE, failed=Go(Step.TERMINATE), timed_out=Go(Step.TERMINATE),
+        stop=Go(Step.TERMINATE), kill=Go(Step.KILL), lost=_LOST,
+        done=IGNORE, failed=Go(Step.TERMINATE), timed_out=Go(Step.TERMINATE),
         alive=Go(Step.RUNNING), dead=IGNORE, exited=Go(Step.CLEAN),
     ),
     Step.RUNNING: _row(
-        stop=Go(Step.SHUTDOWN), lost=_LOST, done=IGNORE, failed=IGNORE, timed_out=IGNORE,
+        stop=Go(Step.SHUTDOWN), kill=Go(Step.KILL), lost=_LOST,
+        done=IGNORE, failed=IGNORE, timed_out=IGNORE,
         alive=IGNORE, dead=Go(Step.TERMINATE), exited=Go(Step.CLEAN),
     ),
     Step.SHUTDOWN: _row(
-        stop=IGNORE, lost=_LOST, done=Go(Step.AWAIT_EXIT), failed=Go(Step.TERMINATE), timed_out=Go(Step.TERMINATE),
+        stop=IGNORE, kill=Go(Step.KILL), lost=_LOST,
+        done=Go(Step.AWAIT_EXIT), failed=Go(Step.TERMINATE), timed_out=Go(Step.TERMINATE),
         alive=IGNORE, dead=IGNORE, exited=Go(Step.CLEAN),
     ),
     Step.AWAIT_EXIT: _row(
-        stop=IGNORE, lost=_LOST, done=IGNORE, failed=IGNORE, timed_out=Go(Step.TERMINATE),
+        stop=IGNORE, kill=Go(Step.KILL), lost=_LOST,
+        done=IGNORE, failed=IGNORE, timed_out=Go(Step.TERMINATE),
         alive=IGNORE, dead=IGNORE, exited=Go(Step.CLEAN),
     ),
     Step.TERMINATE: _row(
-        stop=IGNORE, lost=_LOST, done=IGNORE, failed=Go(Step.KILL), timed_out=Go(Step.KILL),
+        stop=IGNORE, kill=Go(Step.KILL), lost=_LOST,
+        done=IGNORE, failed=Go(Step.KILL), timed_out=Go(Step.KILL),
         alive=IGNORE, dead=IGNORE, exited=Go(Step.CLEAN),
     ),
     Step.KILL: _row(
-        stop=IGNORE, lost=_LOST, done=Go(Step.CLEAN), failed=Go(Step.STUCK), timed_out=Go(Step.STUCK),
+        stop=IGNORE, kill=IGNORE, lost=_LOST,
+        done=Go(Step.CLEAN), failed=Go(Step.STUCK), timed_out=Go(Step.STUCK),
         alive=IGNORE, dead=IGNORE, exited=Go(Step.CLEAN),
     ),
     Step.STUCK: _row(
-        stop=IGNORE, lost=_LOST, done=IGNORE, failed=IGNORE, timed_out=Go(Step.KILL),
+        stop=IGNORE, kill=Go(Step.KILL), lost=_LOST,
+        done=IGNORE, failed=IGNORE, timed_out=Go(Step.KILL),
         alive=IGNORE, dead=IGNORE, exited=Go(Step.CLEAN),
     ),
     Step.CLEAN: _row(
-        stop=IGNORE, lost=_LOST, done=Go(Step.RELEASE), failed=Go(Step.STUCK), timed_out=Go(Step.STUCK),
+        stop=IGNORE, kill=IGNORE, lost=_LOST,
+        done=Go(Step.RELEASE), failed=Go(Step.STUCK), timed_out=Go(Step.STUCK),
         alive=IGNORE, dead=IGNORE, exited=IGNORE,
     ),
     Step.RELEASE: _row(
-        stop=IGNORE, lost=Go(Step.GONE), done=Go(Step.RELEASED), failed=IGNORE, timed_out=Go(Step.RELEASE),
+        stop=IGNORE, kill=IGNORE, lost=Go(Step.GONE),
+        done=Go(Step.RELEASED), failed=IGNORE, timed_out=Go(Step.RELEASE),
         alive=IGNORE, dead=IGNORE, exited=IGNORE,
     ),
     Step.RELEASED: _row(
-        stop=IGNORE, lost=IGNORE, done=IGNORE, failed=IGNORE, timed_out=IGNORE,
+        stop=IGNORE, kill=IGNORE, lost=IGNORE,
+        done=IGNORE, failed=IGNORE, timed_out=IGNORE,
         alive=IGNORE, dead=IGNORE, exited=IGNORE,
     ),
     Step.KILL_LOST: _row(
-        stop=IGNORE, lost=IGNORE, done=Go(Step.CLEAN_LOST), failed=Go(Step.STUCK_LOST), timed_out=Go(Step.STUCK_LOST),
+        stop=IGNORE, kill=IGNORE, lost=IGNORE,
+        done=Go(Step.CLEAN_LOST), failed=Go(Step.STUCK_LOST), timed_out=Go(Step.STUCK_LOST),
         alive=IGNORE, dead=IGNORE, exited=Go(Step.CLEAN_LOST),
     ),
     Step.STUCK_LOST: _row(
-        stop=IGNORE, lost=IGNORE, done=IGNORE, failed=IGNORE, timed_out=Go(Step.KILL_LOST),
+        stop=IGNORE, kill=IGNORE, lost=IGNORE,
+        done=IGNORE, failed=IGNORE, timed_out=Go(Step.KILL_LOST),
         alive=IGNORE, dead=IGNORE, exited=Go(Step.CLEAN_LOST),
     ),
     Step.CLEAN_LOST: _row(
-        stop=IGNORE, lost=IGNORE, done=Go(Step.GONE), failed=Go(Step.STUCK_LOST), timed_out=Go(Step.STUCK_LOST),
+        stop=IGNORE, kill=IGNORE, lost=IGNORE,
+        done=Go(Step.GONE), failed=Go(Step.STUCK_LOST), timed_out=Go(Step.STUCK_LOST),
         alive=IGNORE, dead=IGNORE, exited=IGNORE,
     ),
     Step.GONE: _row(
-        stop=IGNORE, lost=IGNORE, done=IGNORE, failed=IGNORE, timed_out=IGNORE,
+        stop=IGNORE, kill=IGNORE, lost=IGNORE,
+        done=IGNORE, failed=IGNORE, timed_out=IGNORE,
         alive=IGNORE, dead=IGNORE, exited=IGNORE,
     ),
 }

@@ -55,8 +55,8 @@ def test_an_empty_one_lifts_the_rule(rule: str) -> None:
         (
             "together",
             "team",
-            "the property qvd.placement.together names team, which neither the virtual machine nor its OSF has as a"
-            " property",
+            "the property qvd.placement.together names team, which neither the virtual machine nor its user, image or"
+            " OSF has as a property",
         ),
         (
             "apart",

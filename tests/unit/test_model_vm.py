@@ -129,7 +129,7 @@ def test_nothing_is_released_before_it_was_cleaned_up() -> None:
         if isinstance(verdict, Go) and verdict.step is Step.RELEASE and step is not Step.RELEASE
     }
     # Nothing was made ready yet for one that waits for its turn: what it had was a place in a queue.
-    waiting = {(Step.QUEUED, event) for event in (Event.STOP, Event.FAILED, Event.TIMED_OUT)}
+    waiting = {(Step.QUEUED, event) for event in (Event.STOP, Event.KILL, Event.FAILED, Event.TIMED_OUT)}
     assert ways == {(Step.CLEAN, Event.DONE), *waiting}
 
 
@@ -204,6 +204,15 @@ def test_work_that_costs_has_a_budget_and_a_kill_after_a_loss_has_none() -> None
 
 
 MOVES = {
+    (Step.QUEUED, Event.KILL): Step.RELEASE,
+    (Step.PREPARE, Event.KILL): Step.CLEAN,
+    (Step.PREPARED, Event.KILL): Step.CLEAN,
+    (Step.AWAIT_GUEST, Event.KILL): Step.KILL,
+    (Step.RUNNING, Event.KILL): Step.KILL,
+    (Step.SHUTDOWN, Event.KILL): Step.KILL,
+    (Step.AWAIT_EXIT, Event.KILL): Step.KILL,
+    (Step.TERMINATE, Event.KILL): Step.KILL,
+    (Step.STUCK, Event.KILL): Step.KILL,
     (Step.QUEUED, Event.DONE): Step.PREPARE,
     (Step.QUEUED, Event.STOP): Step.RELEASE,
     (Step.QUEUED, Event.FAILED): Step.RELEASE,
