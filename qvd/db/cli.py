@@ -17,17 +17,21 @@ from pathlib import Path
 from typing import Any
 
 import psycopg2
+from psycopg2.extensions import cursor as Cursor
 from psycopg2.extensions import make_dsn
 
-from qvd.db import enrolment, migrate, network
+from qvd.db import audit, enrolment, migrate, network, onetime
+from qvd.db.repair import repair
 from qvd.model.errors import DatabaseUnavailable, InvalidRequest, QVDError, SettingsError
 from qvd.model.network import AddressPlan, parse_plan
+from qvd.model.secret import Secret
 from qvd.model.settings import Settings
 from qvd.model.settings_node import parse_node
 
 DONE, REFUSED, USAGE, UNREACHABLE = 0, 1, 2, 3
 CONFIG = Path("/etc/qvd/node.conf")
 FIRST_TENANT = "default"
+FIRST_HOURS = 7 * 24.0
 
 
 def arguments() -> argparse.ArgumentParser:
@@ -36,6 +40,10 @@ def arguments() -> argparse.ArgumentParser:
     commands = parser.add_subparsers(dest="command", required=True)
     init = commands.add_parser("init", help="fill an empty database: roles, schema, a first tenant")
     init.add_argument("--login", action="store_true", help="the roles qvd_node and qvd_api may log in")
+    secret = commands.add_parser("admin-secret", help="let an administrator in again, with a one-time secret")
+    secret.add_argument("who", metavar="NAME[@TENANT]", help="without a tenant: of those over all tenants")
+    secret.add_argument("--hours", type=float, default=24.0, help="it is good for so long (%(default)g)")
+    secret.add_argument("--without-code", action="store_true", help="the account's authenticator is lost: forget it")
     commands.add_parser("migrate", help="bring the schema to that of this release")
     status = commands.add_parser("status", help="say which migrations were applied; 1 when some are pending")
     status.add_argument("--json", action="store_true", help="as a JSON document")
@@ -47,6 +55,14 @@ def arguments() -> argparse.ArgumentParser:
     net.add_argument("--vms-from", help="first address for VMs; those before it are for nodes and services")
     net.add_argument("--gateway", help="the VMs' way out, in the range (none)")
     net.add_argument("--dns", help="name server that DHCP tells VMs (none)")
+    roles = commands.add_parser("repair-roles", help="make the shipped roles anew, and let somebody do everything")
+    roles.add_argument("--administrator", default="", help="who gets Root: name, or name@tenant (nobody)")
+    roles.add_argument("--hours", type=float, default=24.0, help="for so long; 0: for good (%(default)g)")
+    trail = commands.add_parser("verify-audit", help="whether the audit trail is whole; 1 when it is not")
+    trail.add_argument(
+        "--known", metavar="ID:HASH", help="a row that an earlier run printed, and that must still be there"
+    )
+    commands.add_parser("purge-audit", help="take away rows of the audit trail that are older than they are kept")
     for command in commands.choices.values():
         where = command.add_mutually_exclusive_group()
         where.add_argument("--dsn", help="connection string of PostgreSQL; a password is better kept in ~/.pgpass")
@@ -93,9 +109,34 @@ def read_settings(config: Path) -> Settings:
 
 def init(dsn: str, login: bool) -> int:
     """Command C{init}."""
-    for title in migrate.initialize(dsn, login_roles=login, tenant=FIRST_TENANT):
+    secret, by = onetime.new_secret(), getpass.getuser()
+    hashed = hash_of(secret)
+
+    def first(cursor: Cursor) -> None:
+        onetime.make_first(cursor, hashed, FIRST_HOURS, f"{by}, qvd-db init")
+
+    for title in migrate.initialize(dsn, login_roles=login, tenant=FIRST_TENANT, then=first):
         print(f"Applied {title}")
     print(f"The database is ready; its first tenant is called {FIRST_TENANT}")
+    print(f"The administrator {onetime.FIRST}, of the tenant *, logs in once within {FIRST_HOURS / 24:g} days with")
+    print(f"    {secret.reveal()}")
+    print("and must then choose a password. Nobody can be told it again: qvd-db admin-secret makes another one")
+    return DONE
+
+
+def hash_of(secret: Secret) -> str:
+    """As the services that check it hash it."""
+    from qvd.auth.local import PARAMETERS, encode
+
+    return PARAMETERS.hash(encode(secret.reveal()))
+
+
+def make_secret(dsn: str, who: str, hours: float, without_code: bool) -> int:
+    """Command C{admin-secret}. The secret alone goes to the standard output, for a file or a pipe."""
+    secret = onetime.new_secret()
+    whom = onetime.reset(dsn, who, hash_of(secret), hours, without_code, f"{getpass.getuser()}, qvd-db admin-secret")
+    print(secret.reveal())
+    print(f"Lets {whom} in within {hours:g} hours, to choose a password; sessions and tokens ended", file=sys.stderr)
     return DONE
 
 
@@ -175,18 +216,52 @@ def serve_network(dsn: str, plan: AddressPlan | None) -> int:
     return show_network(dsn)
 
 
+def repair_roles(dsn: str, administrator: str, hours: float) -> int:
+    """Command C{repair-roles}."""
+    done = repair(dsn, administrator, hours, f"{getpass.getuser()}, qvd-db repair-roles")
+    print(f"{done.roles} roles are as they were shipped")
+    if done.administrator:
+        print(f"{done.administrator} holds Root {f'for {hours:g} hours' if hours else 'for good'}")
+    return DONE
+
+
+def verify_audit(dsn: str, known: str | None) -> int:
+    """Command C{verify-audit}; 1 and the first broken row where there is one."""
+    verdict = audit.verify(dsn, audit.parse_place(known) if known else None)
+    if verdict.fault is not None:
+        print(f"Broken at row {verdict.fault.row}: {verdict.fault.why}")
+        print(f"{verdict.rows} rows before it are as they were written")
+        return REFUSED
+    print(f"{verdict.rows} rows are as they were written; note the last one down elsewhere: {verdict.head}")
+    return DONE
+
+
+def purge_audit(dsn: str) -> int:
+    """Command C{purge-audit}."""
+    print(f"{audit.purge(dsn, f'{getpass.getuser()}, qvd-db purge-audit')} rows were older than they are kept")
+    return DONE
+
+
 def run(options: argparse.Namespace) -> int:
     """Carry out one command."""
     dsn = dsn_of(options)
     match options.command:
         case "init":
             return init(dsn, options.login)
+        case "admin-secret":
+            return make_secret(dsn, options.who, options.hours, options.without_code)
         case "migrate":
             return bring_up_to_date(dsn)
         case "enrolment-token":
             return make_token(dsn, options.hours, options.name)
         case "network":
             return serve_network(dsn, network_of(options))
+        case "repair-roles":
+            return repair_roles(dsn, options.administrator, options.hours)
+        case "verify-audit":
+            return verify_audit(dsn, options.known)
+        case "purge-audit":
+            return purge_audit(dsn)
         case _:
             return show_status(dsn, options.json)
 

@@ -91,13 +91,21 @@ class LostNodes:
             "SELECT set_config('qvd.cause', %s || ' is lost, noticed by ' || name, true) FROM hosts WHERE id = %s",
             (name, self.lease.host_id),
         )
-        if host["state"] != "lost":
-            await mark(tx, host)
-        await cut_relays(tx, host)
-        vms = await release(tx, host)
-        reason = lost_sentence(name, "which served this session")
-        sessions = await end_sessions_of(tx, HostId(host["host_id"]), reason)
-        return LostNode(name, vms, sessions)
+        return await take_from(tx, host)
+
+
+async def take_from(tx: ITransaction, host: Row) -> LostNode:
+    """What the node had is anybody's. Its rows are locked, and its lease is over.
+
+    @param host: C{host_id}, C{name} and C{state}.
+    """
+    if host["state"] != "lost":
+        await mark(tx, host)
+    await cut_relays(tx, host)
+    vms = await release(tx, host)
+    reason = lost_sentence(host["name"], "which served this session")
+    sessions = await end_sessions_of(tx, HostId(host["host_id"]), reason)
+    return LostNode(host["name"], vms, sessions)
 
 
 async def mark(tx: ITransaction, host: Row) -> None:

@@ -11,7 +11,7 @@ from __future__ import annotations
 
 import hashlib
 import re
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from importlib.abc import Traversable
 from importlib.resources import files
@@ -169,11 +169,17 @@ def apply_all(dsn: str, folder: Traversable | None = None) -> tuple[str, ...]:
 
 
 def initialize(
-    dsn: str, *, login_roles: bool = False, tenant: str | None = None, folder: Traversable | None = None
+    dsn: str,
+    *,
+    login_roles: bool = False,
+    tenant: str | None = None,
+    folder: Traversable | None = None,
+    then: Callable[[Cursor], object] | None = None,
 ) -> tuple[str, ...]:
     """Fill an empty database, all or nothing: roles, schema, and a first tenant where one is named.
 
     @param login_roles: the roles may log in themselves; otherwise they are to be granted to some that may.
+    @param then: writes what else belongs to the beginning.
     @raise AlreadyInitialized: the database is not empty.
     """
     migrations = read_migrations(folder)
@@ -189,6 +195,8 @@ def initialize(
             _apply(cursor, migration)
         if tenant is not None:
             cursor.execute("INSERT INTO tenants (name) VALUES (%s)", (tenant,))
+        if then is not None:
+            then(cursor)
         connection.commit()
     return tuple(migration.title for migration in migrations)
 

@@ -97,32 +97,9 @@ class Nodes:
 
         async def work(tx: ITransaction) -> None:
             await say_cause(tx, cause)
-            # While its row is locked no VM is bound to it, no session begins at it and its daemon does not register.
-            row = await known(tx, name, "FOR UPDATE OF r")
-            reason = await self._in_the_way(tx, row)
-            if reason is not None:
-                raise Conflict(f"The node {name!r} {reason}")
-            await tx.execute("UPDATE host_runtimes SET decommissioned_at = now() WHERE host_id = %(host_id)s", row)
+            await decommission(tx, (await known(tx, name))["host_id"])
 
         await self.db.transact("decommission", work)
-
-    async def _in_the_way(self, tx: ITransaction, row: Row) -> str | None:
-        if row["drain"] is None:
-            return "takes new VMs: drain it first"
-        if row["state"] not in GONE:
-            return f"is {row['state']}: stop its daemon first"
-        left = await tx.fetch_one(
-            "SELECT (SELECT count(*) FROM vm_runtimes WHERE host_id = %(host_id)s) AS vms,"
-            " (SELECT count(*) FROM sessions WHERE host_id = %(host_id)s AND ended_at IS NULL) AS sessions",
-            row,
-        )
-        assert left is not None
-        if left["vms"] or left["sessions"]:
-            return (
-                f"has {left['vms']} VMs and {left['sessions']} sessions left: those of a stopped node are taken from it"
-                " when its lease is over, by another node"
-            )
-        return None
 
     async def _set(self, name: str, change: str, unless_so: str, cause: str) -> bool:
         async def work(tx: ITransaction) -> bool:
@@ -130,6 +107,42 @@ class Nodes:
             return await set_flag(tx, (await known(tx, name))["host_id"], change, unless_so)
 
         return await self.db.transact("set_host", work)
+
+
+async def decommission(tx: ITransaction, host_id: HostId) -> None:
+    """See L{Nodes.decommission}. While its row is locked no VM is bound to it, no session begins at it and its daemon
+    does not register."""
+    row = await tx.fetch_one(
+        "SELECT r.host_id, h.name, r.state, r.drain FROM hosts h JOIN host_runtimes r ON r.host_id = h.id"
+        " WHERE h.id = %s AND r.decommissioned_at IS NULL FOR UPDATE OF r",
+        (host_id,),
+    )
+    if row is None:
+        raise NotFound("It was decommissioned already")
+    reason = await in_the_way(tx, row)
+    if reason is not None:
+        raise Conflict(f"The node {row['name']!r} {reason}")
+    await tx.execute("UPDATE host_runtimes SET decommissioned_at = now() WHERE host_id = %(host_id)s", row)
+
+
+async def in_the_way(tx: ITransaction, row: Row) -> str | None:
+    """Why it cannot be decommissioned."""
+    if row["drain"] is None:
+        return "takes new VMs: drain it first"
+    if row["state"] not in GONE:
+        return f"is {row['state']}: stop its daemon first"
+    left = await tx.fetch_one(
+        "SELECT (SELECT count(*) FROM vm_runtimes WHERE host_id = %(host_id)s) AS vms,"
+        " (SELECT count(*) FROM sessions WHERE host_id = %(host_id)s AND ended_at IS NULL) AS sessions",
+        row,
+    )
+    assert left is not None
+    if left["vms"] or left["sessions"]:
+        return (
+            f"has {left['vms']} VMs and {left['sessions']} sessions left: those of a stopped node are taken from it"
+            " when its lease is over, by another node"
+        )
+    return None
 
 
 async def set_flag(tx: ITransaction, host_id: int, change: str, unless_so: str) -> bool:
@@ -142,11 +155,11 @@ async def set_flag(tx: ITransaction, host_id: int, change: str, unless_so: str) 
     )
 
 
-async def known(tx: ITransaction, name: str, lock: str = "") -> Row:
+async def known(tx: ITransaction, name: str) -> Row:
     """@raise NotFound: no node is called so."""
     row = await tx.fetch_one(
         "SELECT r.host_id, r.state, r.drain FROM hosts h JOIN host_runtimes r ON r.host_id = h.id"
-        f" WHERE h.name = %s AND r.decommissioned_at IS NULL {lock}",
+        " WHERE h.name = %s AND r.decommissioned_at IS NULL",
         (name,),
     )
     if row is None:

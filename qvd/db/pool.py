@@ -23,7 +23,7 @@ from twisted.python.failure import Failure
 from zope.interface import implementer
 
 from qvd.db.connection import Address, Link, Meter, back_off, reason_of, unavailable, within
-from qvd.interfaces import IDatabase, ITransaction, Parameters, Row
+from qvd.interfaces import IDatabase, ITransaction, Parameters, PoolLoad, Row
 from qvd.model.errors import DatabaseUnavailable
 
 T = TypeVar("T")
@@ -108,6 +108,11 @@ class Pool:
     def available(self) -> bool:
         """False while the database is known to be away."""
         return self._available
+
+    def load(self) -> PoolLoad:
+        """What the connections do."""
+        idle = len(self._idle)
+        return PoolLoad(self._available, len(self._links) - idle, idle, len(self._waiting))
 
     async def start(self) -> None:
         """Begin to connect, and return when the first connection is up.

@@ -12,7 +12,7 @@ VM_COLUMNS = """
     v.id AS vm_id, v.tenant_id, v.user_id, v.name, u.login, r.blocked, r.vm_state, r.desired_state, r.generation,
     r.acked_generation, r.host_id, r.host_epoch, r.phase, r.detail, r.last_error, r.vm_address, r.vm_vma_port,
     r.vm_x_port, r.vm_secret, r.session_id::text, r.since,
-    r.run, r.failures, greatest(extract(epoch FROM r.retry_at - now()), 0)::float8 AS retry_in
+    r.run, r.forced, r.failures, greatest(extract(epoch FROM r.retry_at - now()), 0)::float8 AS retry_in
 """
 VM_TABLES = "vm_runtimes r JOIN vms v ON v.id = r.vm_id JOIN users u ON u.id = v.user_id"
 
@@ -61,4 +61,5 @@ def vm_of(row: Row) -> VM:
         failures=row["failures"],
         retry_in=row["retry_in"],
         run=Run(row["run"]),
+        forced=row["forced"],
     )

@@ -97,7 +97,7 @@ class Sessions:
 
     async def unended(self, host_id: HostId) -> Mapping[SessionId, str | None]:
         rows = await self.db.fetch(
-            "SELECT s.id::text, CASE WHEN r.session_id = s.id THEN NULL"
+            "SELECT s.id::text, CASE WHEN r.session_id = s.id THEN s.end_wanted"
             " WHEN r.session_id IS NULL AND r.phase = %(lost)s THEN coalesce(r.last_error, %(gone)s)"
             " ELSE %(taken)s END AS over FROM sessions s"
             " JOIN vm_runtimes r ON r.vm_id = s.vm_id WHERE s.host_id = %(host)s AND s.ended_at IS NULL"

@@ -80,14 +80,7 @@ class VMs:
     async def order_start(self, vm_id: VMId, cause: str) -> None:
         async def order(tx: ITransaction) -> Decision | None:
             await say_cause(tx, cause)
-            vm = await locked(tx, vm_id)
-            if vm.host_id is None:
-                check_back_off(vm)
-                return await place(tx, vm_id, self.weights, self.chance)
-            if vm.desired is not Desired.RUNNING or (vm.state in GOING_DOWN and vm.generation == vm.acked):
-                # One that ended by itself is still wanted, but its release will end that wish.
-                await want(tx, vm_id, Desired.RUNNING)
-            return None
+            return await start(tx, vm_id, self.weights, self.chance)
 
         decision = await self.db.transact("order_start", order)
         if decision is not None and decision.host_id is None:
@@ -96,13 +89,7 @@ class VMs:
     async def order_stop(self, vm_id: VMId, cause: str) -> None:
         async def order(tx: ITransaction) -> None:
             await say_cause(tx, cause)
-            vm = await locked(tx, vm_id)
-            if vm.desired is Desired.STOPPED:
-                return
-            if vm.host_id is None:
-                await withdraw(tx, vm_id, None)
-            else:
-                await want(tx, vm_id, Desired.STOPPED)
+            await stop(tx, vm_id)
 
         await self.db.transact("order_stop", order)
 
@@ -156,11 +143,40 @@ async def locked(tx: ITransaction, vm_id: VMId) -> VM:
     return vm_of(row)
 
 
-async def want(tx: ITransaction, vm_id: VMId, desired: Desired) -> None:
+async def start(tx: ITransaction, vm_id: VMId, weights: Weights, chance: Callable[[], float]) -> Decision | None:
+    """Order a start; L{None}: the VM has a node already.
+
+    @raise Unavailable: it has failed too often, and may not be started yet.
+    """
+    vm = await locked(tx, vm_id)
+    if vm.host_id is None:
+        check_back_off(vm)
+        return await place(tx, vm_id, weights, chance)
+    if vm.desired is not Desired.RUNNING or (vm.state in GOING_DOWN and vm.generation == vm.acked):
+        # One that ended by itself is still wanted, but its release will end that wish.
+        await want(tx, vm_id, Desired.RUNNING)
+    return None
+
+
+async def stop(tx: ITransaction, vm_id: VMId, forced: bool = False) -> None:
+    """Order a stop. A start that was to follow a stop under way does not.
+
+    @param forced: the guest is not asked, even if it was before.
+    """
+    vm = await locked(tx, vm_id)
+    await tx.execute("UPDATE vm_runtimes SET restart = false WHERE vm_id = %s AND restart", (vm_id,))
+    if vm.host_id is None:
+        if vm.desired is Desired.RUNNING:
+            await withdraw(tx, vm_id, None)
+    elif vm.desired is Desired.RUNNING or (forced and vm.state is not VMState.STOPPED):
+        await want(tx, vm_id, Desired.STOPPED, forced)
+
+
+async def want(tx: ITransaction, vm_id: VMId, desired: Desired, forced: bool = False) -> None:
     """A new order for a VM that has a node, or needs none."""
     await tx.execute(
-        "UPDATE vm_runtimes SET desired_state = %s, generation = generation + 1 WHERE vm_id = %s",
-        (desired.value, vm_id),
+        "UPDATE vm_runtimes SET desired_state = %s, generation = generation + 1, forced = %s WHERE vm_id = %s",
+        (desired.value, forced, vm_id),
     )
 
 

@@ -17,6 +17,7 @@ from twisted.internet.defer import Deferred, gatherResults
 
 from qvd.db import migrate
 from qvd.db.vms import VMs
+from qvd.db.wishes import COMPANY, wanted_for
 from qvd.model.errors import Unavailable
 from qvd.model.ids import VMId
 from qvd.model.placement import Weights
@@ -57,6 +58,14 @@ def osf_has(world: World, key: str, value: str) -> None:
 
 def vm_has(world: World, key: str, value: str, vm_id: VMId | None = None) -> None:
     world.ask("INSERT INTO vm_properties VALUES (%s, %s, %s, %s)", vm_id or world.vm_id, world.tenant, key, value)
+
+
+def user_has(world: World, key: str, value: str) -> None:
+    world.ask("INSERT INTO user_properties VALUES (%s, %s, %s, %s)", world.user, world.tenant, key, value)
+
+
+def image_has(world: World, key: str, value: str) -> None:
+    world.ask("INSERT INTO di_properties VALUES (%s, %s, %s, %s)", world.di, world.tenant, key, value)
 
 
 async def placed(world: World, vm_id: VMId | None = None) -> int:
@@ -141,6 +150,23 @@ class TestProperties:
         assert await placed(world) == lease.host_id
 
     @pytest_twisted.ensureDeferred
+    async def test_what_wins_over_what(self, world: World) -> None:
+        """Its own over its user's, that over its image's, that over its OSF's."""
+        for have, layer in ((osf_has, "osf"), (image_has, "di"), (user_has, "user"), (vm_has, "vm")):
+            have(world, "qvd.placement.prefer", f"layer={layer}")
+            wanted = await world.pool.transact("test", lambda tx: wanted_for(tx, world.vm_id))
+            assert wanted.prefer == {"layer": layer}
+
+    @pytest_twisted.ensureDeferred
+    async def test_a_rule_of_the_user(self, world: World) -> None:
+        await node(world, "node1")
+        lease = await node(world, "node2")
+        host_has(world, lease, "gpu", "yes")
+        image_has(world, "qvd.placement.require", "gpu=no")
+        user_has(world, "qvd.placement.require", "gpu=yes")
+        assert await placed(world) == lease.host_id
+
+    @pytest_twisted.ensureDeferred
     async def test_a_property_that_is_preferred(self, world: World) -> None:
         await node(world, "node1", memory=8 * GIB)
         better = await node(world, "node2", memory=8 * GIB)
@@ -180,6 +206,40 @@ class TestCompany:
         await world.vms.order_stop(world.vm_id, "test")
         world.ask("UPDATE vm_runtimes SET host_id = NULL WHERE vm_id = %s", world.vm_id)
         assert await placed(world, third) in nodes
+
+    @pytest.mark.parametrize("layer", ["user", "image"])
+    @pytest_twisted.ensureDeferred
+    async def test_vms_share_what_their_user_or_image_has(self, world: World, layer: str) -> None:
+        nodes = {(await node(world, name)).host_id for name in ("node1", "node2")}
+        have = {"user": user_has, "image": image_has}[layer]
+        osf_has(world, "service", "of the OSF")
+        have(world, "service", "dns")
+        have(world, "qvd.placement.apart", "service")
+        second, third, fourth = (world.new_vm(name) for name in ("second", "third", "fourth"))
+        assert {await placed(world), await placed(world, second)} == nodes
+        with pytest.raises(Unavailable, match="has a VM with service=dns already"):
+            await world.vms.order_start(third, "test")
+        vm_has(world, "service", "of the OSF", fourth)
+        assert await placed(world, fourth) in nodes, "the others' value of their OSF is hidden"
+
+    @pytest_twisted.ensureDeferred
+    async def test_company_is_of_those_that_have_the_value_in_the_end(self, world: World) -> None:
+        """The query for many VMs and the schema's function agree, wherever a value is set."""
+        host = (await node(world, "node1")).host_id
+        vm_ids = [world.new_vm(f"vm{number}") for number in range(4)]
+        world.ask("UPDATE vm_runtimes SET host_id = %s WHERE vm_id = ANY (%s)", host, vm_ids)
+        vm_has(world, "k", "a", vm_ids[0])
+        vm_has(world, "k", "b", vm_ids[1])
+        for have in (osf_has, image_has, user_has):
+            for value in ("a", "b"):
+                table = {osf_has: "osf", image_has: "di", user_has: "user"}[have]
+                world.ask(f"DELETE FROM {table}_properties")
+                have(world, "k", value)
+                by_function = world.ask(
+                    "SELECT count(*) FROM unnest(%s::integer[]) v, vm_properties_of(v) p WHERE p.value = 'a'", vm_ids
+                )
+                found = await world.pool.fetch(COMPANY, {"shared": '{"k": "a"}', "vm": world.vm_id})
+                assert [row["count"] for row in found] == [row["count"] for row in by_function]
 
     @pytest_twisted.ensureDeferred
     async def test_vms_that_are_kept_together(self, world: World) -> None:

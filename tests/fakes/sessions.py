@@ -22,6 +22,7 @@ class FakeSessions:
     @ivar specs: all sessions that were claimed.
     @ivar current: the session that has each VM.
     @ivar lost: why the VM of a session is lost.
+    @ivar unwanted: why an administrator wants one to end.
     @ivar ended: the reasons of those that are over.
     """
 
@@ -31,6 +32,7 @@ class FakeSessions:
         self.current: dict[VMId, SessionId] = {}
         self.switched: list[SessionId] = []
         self.lost: dict[SessionId, str] = {}
+        self.unwanted: dict[SessionId, str] = {}
         self.ended: dict[SessionId, str] = {}
 
     async def claim(self, spec: SessionSpec) -> SessionId | None:
@@ -67,7 +69,9 @@ class FakeSessions:
     async def unended(self, host_id: HostId) -> Mapping[SessionId, str | None]:
         await self.conduct.before("unended", host_id)
         return {
-            session_id: self.lost.get(session_id, None if self.current.get(spec.vm_id) == session_id else TAKEN)
+            session_id: self.lost.get(
+                session_id, self.unwanted.get(session_id) if self.current.get(spec.vm_id) == session_id else TAKEN
+            )
             for session_id, spec in self.specs.items()
             if spec.lease.host_id == host_id and session_id not in self.ended
         }
