@@ -20,7 +20,7 @@ from qvd.model.host import Steadiness, watch
 from qvd.model.ids import VMId
 from qvd.model.records import Lease
 
-AGAIN = "the node that was to start it is lost or being drained"
+AGAIN = "the node that was to start it is lost or being drained, or it is being restarted"
 
 
 @frozen

@@ -19,10 +19,8 @@ from twisted.protocols.tls import TLSMemoryBIOFactory
 from twisted.web.server import Site
 from zope.interface import implementer
 
-from qvd.admin.status import StatusSite
 from qvd.auth.local import Argon2Hasher, LocalAuthenticator
 from qvd.auth.token import TokenAuthenticator
-from qvd.db.administrators import Administrators
 from qvd.db.connection import Meter
 from qvd.db.expiry import Expiry
 from qvd.db.garbage import Garbage
@@ -32,6 +30,7 @@ from qvd.db.migrate import check_compatible, schema_version
 from qvd.db.network import AddressPlans
 from qvd.db.notify import Bells
 from qvd.db.ownership import Ownership
+from qvd.db.parameters import database_parameters
 from qvd.db.pool import Pool
 from qvd.db.sessions import Sessions
 from qvd.db.users import Users
@@ -50,6 +49,7 @@ from qvd.hkd.roster import Roster
 from qvd.hkd.runnerports import Ports
 from qvd.hkd.serving import Listener, Steps
 from qvd.hkd.slots import Slots
+from qvd.hkd.status import StatusSite
 from qvd.hkd.succession import ControlPart, Place, Succession
 from qvd.hkd.tenure import TenureParts, session_watch
 from qvd.interfaces import IDeadline, IDriver, IGuestDialer, IStorage
@@ -67,6 +67,7 @@ from qvd.protocols.adapters.heads import HeadLimits, HeadServer
 from qvd.protocols.adapters.listening import listen_shared
 from qvd.protocols.adapters.tls import TLSListenerFactory, listen_tls, make_server_context
 from qvd.protocols.handover import Serving
+from qvd.telemetry.numbers import ProcessNumbers, networks_of
 
 HASH_WORKERS = 2
 
@@ -134,7 +135,7 @@ class Composition:
         self.settings = settings
         self.machine = machine
         reactor = machine.reactor
-        parameters = configured.database_parameters(settings)
+        parameters = database_parameters(settings)
         self.pool = machine.make_pool(
             reactor,
             parameters,
@@ -152,9 +153,12 @@ class Composition:
         self.ledger = Ledger(reactor, self.sessions)
         self.context = make_server_context(settings.text("l7r.tls.cert"), settings.text("l7r.tls.key"))
         self.news = VMNews(reactor, self.bells)
+        self.numbers = ProcessNumbers(reactor, self.pool.load)
         self.roster = None if machine.run is None else Roster(machine.run, self.instance)
+        key = "admin.metrics.networks"
+        self.networks = networks_of(settings.text(key), f"{settings.source}: {key}")
         self.l7r = Listener(self._listen_l7r, "clients are served")
-        self.admin = Listener(self._listen_admin, "the administration port is open")
+        self.admin = Listener(self._listen_admin, "health and numbers are told")
         self.succession = self._succession()
         self.parts = self._tenure_parts()
         self.node = Node(
@@ -166,6 +170,7 @@ class Composition:
                 self.pool,
                 Steps(self.bells.start, lambda: Deferred.fromCoroutine(self.bells.stop())),
                 Steps(self.hasher.start, self._stop_hasher),
+                self.numbers.lag,
                 Steps(self._start_network, self._stop_network),
             ),
             parts=self.parts,
@@ -184,6 +189,9 @@ class Composition:
             ConversationFactory(reactor, self.services, configured.head_limits(settings)),
             configured.tls_limits(settings),
         )
+        self.numbers.watch("qvd_node_sessions", "Sessions of this process", lambda: len(self.ledger.confirmed()))
+        self.numbers.watch("qvd_node_clients", "Connections of clients", lambda: self.clients.count)
+        self.numbers.watch("qvd_node_ready", "1: clients are served", lambda: self.node.refusal() is None)
 
     def _succession(self) -> Succession | None:
         if self.machine.run is None:
@@ -351,7 +359,7 @@ class Composition:
 
     def _listen_admin(self, inherited: int | None) -> Any:
         site: Any = Site(  # type: ignore[no-untyped-call]
-            StatusSite(self.node, Administrators(self.pool), self.hasher).router.resource(),
+            StatusSite(self.node, self.numbers.exposition, self.networks).router.resource(),
             parsePOSTFormSubmission=False,
         )
         secured = TLSMemoryBIOFactory(ContextHolder(self.context), False, site)

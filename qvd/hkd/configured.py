@@ -58,20 +58,6 @@ def read_settings(path: Path) -> Settings:
     return parse_node(document, str(path))
 
 
-def database_parameters(settings: Settings) -> dict[str, object]:
-    """What libpq needs to know."""
-    parameters: dict[str, object] = {
-        "host": settings.text("database.host"),
-        "port": settings.number("database.port"),
-        "dbname": settings.text("database.name"),
-        "user": settings.text("database.user"),
-    }
-    password = settings.secret("database.password").reveal()
-    if password:
-        parameters["password"] = password
-    return parameters
-
-
 def run_folder(settings: Settings) -> Path:
     """Absolute: programs that we start work in another folder."""
     return Path(settings.text("path.run")).absolute()

@@ -273,15 +273,16 @@ class Fleet:
                 pass  # going down: the order is taken up once the VM is released
 
     async def _stop(self, vm: VM, runner: Runner | None) -> None:
+        event = Event.KILL if vm.forced else Event.STOP
         try:
             wanted = await self._ports.ownership.acknowledge(self._lease, vm.vm_id, vm.generation)
         except DatabaseUnavailable:
             # If it was written, nobody will order the stop again.
             if runner is not None:
-                runner.tell(Event.STOP, "ordered")
+                runner.tell(event, "ordered")
             raise
         if wanted and runner is not None:
-            runner.tell(Event.STOP, "ordered")
+            runner.tell(event, "ordered")
 
     async def _claim(self, vm: VM) -> None:
         try:

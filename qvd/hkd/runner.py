@@ -154,7 +154,7 @@ class Runner:
     def going_down(self) -> bool:
         """A stop is under way, or waits for the boot to be over."""
         waiting = {happening.event for happening in self._inbox} | set(self.position.postponed)
-        return self.position.step not in PROMISED or bool(waiting & {Event.STOP, Event.LOST})
+        return self.position.step not in PROMISED or bool(waiting & {Event.STOP, Event.KILL, Event.LOST})
 
     @property
     def held(self) -> Held:

@@ -1,7 +1,8 @@
 # -*- test-case-name: tests.unit.test_hkd_sessionwatch -*-
 """
-Ends the sessions of this node that a newer client has taken over, or whose VM is lost with its node, as soon as the
-bell rings, and the rows of those that nobody serves: their claim was committed after its answer had been given up.
+Ends the sessions of this node that a newer client has taken over, whose VM is lost with its node, or that an
+administrator wants to end, as soon as the bell rings, and the rows of those that nobody serves: their claim was
+committed after its answer had been given up.
 
 A session whose row is gone ends too, since nobody would see it or could end it any more, and a VM in use would count as
 idle: the database has failed over to a server that does not know its last seconds.

@@ -20,7 +20,7 @@ def vm_on_host(host_id: HostId) -> str:
 
 
 def session_on_host(host_id: HostId) -> str:
-    """A session of the host has been superseded, or its VM is lost."""
+    """A session of the host has been superseded, its VM is lost, or an administrator wants it to end."""
     return f"qvd_session_on_host_{host_id}"
 
 

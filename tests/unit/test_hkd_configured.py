@@ -7,6 +7,7 @@ from typing import Any
 
 import pytest
 
+from qvd.db.parameters import database_parameters
 from qvd.hkd import configured
 from qvd.hkd.slots import SlotSizes
 from qvd.hkd.storage.layers import BtrfsLayers, OverlayLayers
@@ -23,8 +24,8 @@ def settings(**changes: Any) -> Settings:
 
 
 def test_an_empty_password_is_not_sent() -> None:
-    assert "password" not in configured.database_parameters(settings())
-    assert configured.database_parameters(settings(**{"database.password": "x"}))["password"] == "x"
+    assert "password" not in database_parameters(settings())
+    assert database_parameters(settings(**{"database.password": "x"}))["password"] == "x"
 
 
 def test_clients_are_promised_the_limits_of_the_node() -> None:

@@ -236,6 +236,24 @@ class OrderTests(FleetCase):
         assert self.rows[1].acked == self.rows[1].generation == 2
         assert self.fleet.running == []
 
+    def test_a_forced_stop_asks_nobody(self) -> None:
+        self.start()
+        self.order(1, Desired.RUNNING)
+        self.rows.write(1, forced=True)
+        self.order(1, Desired.STOPPED)
+        assert (self.conduct.count("poweroff"), self.conduct.count("kill")) == (0, 1)
+        assert self.states()[0] == "stopped"
+
+    def test_a_stop_that_hangs_is_forced(self) -> None:
+        self.start()
+        self.order(1, Desired.RUNNING)
+        self.order(1, Desired.STOPPED)
+        assert self.states()[0] == "stopping"
+        self.rows.write(1, forced=True)
+        self.order(1, Desired.STOPPED)
+        assert self.conduct.count("kill") == 1
+        assert self.states()[0] == "stopped"
+
     def test_a_stop_before_the_start_was_taken_up_is_acknowledged(self) -> None:
         self.rows.order(1, Desired.RUNNING)
         self.rows.order(1, Desired.STOPPED)

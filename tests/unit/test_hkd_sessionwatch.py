@@ -56,6 +56,13 @@ class SessionWatchTests(Case):
         self.bells.ring(session_on_host(HOST))
         assert self.killer.closed == [(SessionId("old"), self.sessions.lost[SessionId("old")])]
 
+    def test_one_that_an_administrator_wants_to_end_is_closed_with_the_reason(self) -> None:
+        self.claim("mine")
+        self.watch.start()
+        self.sessions.unwanted[SessionId("mine")] = "An administrator has ended this session"
+        self.bells.ring(session_on_host(HOST))
+        assert self.killer.closed == [(SessionId("mine"), "An administrator has ended this session")]
+
     def test_sessions_of_other_nodes_and_other_bells_are_left_alone(self) -> None:
         self.watch.start()
         self.claim("old", host=8)

@@ -14,8 +14,8 @@ from typing import Any
 
 from attrs import frozen
 
+from qvd.db.parameters import database_parameters
 from qvd.db.pool import Pool
-from qvd.hkd.configured import database_parameters
 from qvd.model.settings import Settings
 
 
