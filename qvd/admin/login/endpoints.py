@@ -1,0 +1,13 @@
+"""All operations of logins and of the own account."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from qvd.admin.endpoint import Endpoint
+from qvd.admin.login import auth, me, mfa, tokens
+
+
+def login_endpoints() -> Sequence[Endpoint]:
+    """In one list."""
+    return [*auth.endpoints(), *me.endpoints(), *tokens.endpoints(), *mfa.endpoints()]

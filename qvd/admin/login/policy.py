@@ -1,0 +1,28 @@
+# -*- test-case-name: tests.admin.test_login -*-
+"""What holds of logins where the configuration says nothing."""
+
+from __future__ import annotations
+
+from attrs import define, field
+from zope.interface import implementer
+
+from qvd.interfaces.logins import ILoginPolicy, Lifetime
+
+
+@implementer(ILoginPolicy)
+@define
+class FixedPolicy:
+    """L{ILoginPolicy} of values."""
+
+    has_tenants: bool = True
+    salt: str = "qvd1234"
+    lasting: Lifetime = field(factory=Lifetime)
+
+    async def multitenant(self) -> bool:
+        return self.has_tenants
+
+    async def legacy_salt(self) -> str:
+        return self.salt
+
+    async def lifetime(self) -> Lifetime:
+        return self.lasting

@@ -1,0 +1,1 @@
+"""The resources of the administration, a module each."""

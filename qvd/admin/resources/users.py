@@ -1,0 +1,182 @@
+# -*- test-case-name: tests.admin.test_users -*-
+"""Users: who has desktops."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from attrs import evolve
+
+from qvd.admin.call import Answer, Call
+from qvd.admin.collections import Collection
+from qvd.admin.endpoint import Endpoint, Parameter, acl
+from qvd.admin.problems import Problem
+from qvd.admin.resources.common import (
+    LANGUAGES,
+    creation_fields,
+    description_field,
+    id_field,
+    tenant_fields,
+    tenant_join,
+)
+from qvd.admin.resources.vmlists import vms_of
+from qvd.interfaces import ITransaction
+from qvd.model.declared import Creates, Field, Kind, Resource, Values
+
+NAME = r"^[^\s@#\x00-\x1f][^\x00-\x1f@#]*$"
+"""No separator between user and tenant, nothing that cannot be typed."""
+
+USERS = Resource(
+    name="user",
+    collection="users",
+    title="Users",
+    table="users",
+    alias="u",
+    source="users u",
+    keys={"users": "id"},
+    joins=tenant_join("u"),
+    tenant="u.tenant_id",
+    read=("user.see-main.", "tenant.see.user-list"),
+    create_acl="user.create.",
+    delete_acl="user.delete.",
+    fields=(
+        id_field("u"),
+        Field(
+            name="name",
+            kind=Kind.TEXT,
+            text="What the user logs in as; upper and lower case are the same",
+            sql="u.login",
+            column="users.login",
+            creates=Creates.MUST,
+            update_acl="user.update.name",
+            least=1,
+            most=64,
+            pattern=NAME,
+        ),
+        Field(
+            name="password",
+            kind=Kind.TEXT,
+            text="For logins by password; never read",
+            column="users.password",
+            creates=Creates.MAY,
+            least=1,
+            most=1024,
+            filters=False,
+            sorts=False,
+        ),
+        description_field("user", "users", "u"),
+        Field(
+            name="blocked",
+            kind=Kind.BOOLEAN,
+            text="Whether the user may not log in",
+            sql="u.blocked",
+            column="users.blocked",
+            see=("user.see.block",),
+            creates=Creates.MAY,
+            create_acl="user.update.block",
+            update_acl="user.update.block",
+        ),
+        Field(
+            name="language",
+            kind=Kind.TEXT,
+            text="Of the user's own pages",
+            sql="u.language",
+            column="users.language",
+            see=("user.see.language",),
+            creates=Creates.MAY,
+            update_acl="user.update.language",
+            choices=LANGUAGES,
+        ),
+        Field(
+            name="number_of_vms",
+            kind=Kind.INTEGER,
+            text="VMs that the user has",
+            sql="(SELECT count(*) FROM vms c WHERE c.user_id = u.id)",
+            see=("user.see.vms-info",),
+            filters=False,
+            sorts=False,
+        ),
+        *creation_fields("user", "u"),
+        *tenant_fields("u"),
+    ),
+)
+
+
+CASCADE = Parameter("cascade", {"type": "string", "enum": ["vms"]}, "Whether the user's VMs go as well: vms")
+
+
+class Users(Collection):
+    """Users."""
+
+    resource = USERS
+    bulk = ("block", "unblock", "update", "delete")
+
+    def endpoints(self) -> Sequence[Endpoint]:
+        return [
+            evolve(each, parameters=(CASCADE,)) if each.action == "user.delete" else each
+            for each in super().endpoints()
+        ]
+
+    async def check_deletion(self, call: Call, tx: ITransaction, current: Values) -> None:
+        cascade = call.one("cascade")
+        if cascade not in ("", "vms"):
+            raise Problem("malformed-request", "cascade is vms, or absent")
+        vms = await tx.fetch(
+            "SELECT v.id, v.name, r.vm_state FROM vms v JOIN vm_runtimes r ON r.vm_id = v.id"
+            " WHERE v.user_id = %s ORDER BY v.id FOR UPDATE",
+            (current["id"],),
+        )
+        if not vms:
+            return
+        if not cascade:
+            found = [{"kind": "vm", "count": len(vms)}]
+            raise Problem("has-dependents", f"The user has {len(vms)} VMs: see cascade", dependents=found)
+        if not call.principal.holds("vm.delete."):
+            raise Problem("forbidden", "You need the permission vm.delete. for the VMs", acl="vm.delete.")
+        running = [vm["name"] for vm in vms if vm["vm_state"] != "stopped"]
+        if running:
+            raise Problem("vm-running", f"Stop these first: {', '.join(running[:10])}")
+        await tx.execute("DELETE FROM vms WHERE id = ANY(%s)", ([vm["id"] for vm in vms],))
+        # The row of the audit trail is about the user: it says which VMs went as well.
+        assert isinstance(current, dict)
+        current["vms"] = [{"id": vm["id"], "name": vm["name"]} for vm in vms]
+
+    async def prepare(self, call: Call, values: dict[str, Any]) -> None:
+        if "name" in values:
+            values["name"] = values["name"].strip()
+        if values.get("password"):
+            values["password"] = await call.services.hasher.hash(values["password"])
+
+    async def created(self, call: Call, tx: ITransaction, object_id: int, values: Mapping[str, Any]) -> None:
+        await tx.execute("UPDATE users SET created_by = %s WHERE id = %s", (call.principal.name, object_id))
+
+    def more_endpoints(self) -> Sequence[Endpoint]:
+        return [
+            self.switch("block", True),
+            self.switch("unblock", False),
+            vms_of(self, "user_id"),
+        ]
+
+    def switch(self, verb: str, blocked: bool) -> Endpoint:
+        """C{block} and C{unblock}."""
+
+        async def handle(call: Call) -> Answer:
+            async def work(tx: ITransaction) -> Answer:
+                current: Values = await self.locked(call, tx)
+                await call.services.records.update(self.resource, current["id"], {"blocked": blocked}, tx)
+                call.subject = self.subject(current, await self.whole(call, current["id"], tx))
+                return Answer(200, await self.shown(call, current["id"], tx))
+
+            return await self.changing(call, work)
+
+        return Endpoint(
+            method="POST",
+            path=f"/users/{{id}}/{verb}",
+            action=f"user.{verb}",
+            need=acl("user.update.block"),
+            handler=handle,
+            summary=f"Users: {verb} one",
+            answers={200: self.item},
+            tag="users",
+        )

@@ -1,0 +1,210 @@
+# -*- test-case-name: tests.admin.test_streaming -*-
+"""
+A web server's requests whose bodies are not held in memory, nor parsed before anybody is asked who sends them.
+
+C{twisted.web} collects a body before it calls anybody. Here an operation that streams is called as soon as the head is
+there, and reads the body itself (C{request.body}, a L{Body}), while the connection waits; any other body is short
+(1 MiB, if nothing else is said), and a longer one is refused before it is read.
+"""
+
+from __future__ import annotations
+
+import json
+import re
+import secrets
+from collections.abc import Callable, Iterable
+from io import BytesIO
+from typing import Any
+
+from twisted.internet.error import AlreadyCalled, AlreadyCancelled
+from twisted.web.resource import IResource
+from twisted.web.server import Request, Site
+
+from qvd.admin.bodies import BodyStream
+from qvd.admin.endpoint import Endpoint
+from qvd.admin.problems import Problem
+
+LARGEST = 1024**2
+"""Bytes of a body that is held, if nothing else is said."""
+LINGER, LINGER_BYTES = 2.0, 16 * 1024**2
+"""
+How long, and how much of, a body that nobody wants is taken in after the answer. Were the connection closed at once,
+the client's system would throw the answer away (RFC 9112, section 9.6).
+"""
+IDLE = 60.0
+"""Seconds without a byte, after which a client is given up."""
+
+IsStreamed = Callable[[str, str], bool]
+
+
+def streamed_by(endpoints: Iterable[Endpoint], base: str) -> IsStreamed:
+    """Whether a method and a path are those of an operation that streams."""
+    patterns = [
+        (endpoint.method, re.compile(re.sub(r"\{[a-z_]+\}", "[^/]+", base + endpoint.path) + "/?"))
+        for endpoint in endpoints
+        if endpoint.streamed
+    ]
+
+    def is_streamed(method: str, path: str) -> bool:
+        return any(method == known and pattern.fullmatch(path) is not None for known, pattern in patterns)
+
+    return is_streamed
+
+
+class ApiRequest(Request):
+    """A request whose body is streamed, or short.
+
+    @ivar body: of an operation that streams.
+    """
+
+    channel: Any
+    body: BodyStream | None = None
+    _taken = 0
+    _refused = False
+    _whole = False
+    _answered = False
+    _lingering: Any = None
+
+    def gotLength(self, length: int | None) -> None:
+        """The head is there; the body is not."""
+        self.content = BytesIO()
+        command, target, version = self.channel._command, self.channel._path, self.channel._version
+        path = target.partition(b"?")[0].decode("ascii", "replace")
+        if self.channel.site.is_streamed(command.decode("ascii", "replace"), path):
+            transport = self.channel.transport
+            self.body = BodyStream(length, transport.pauseProducing, transport.resumeProducing)
+            if (self.requestHeaders.getRawHeaders(b"expect") or [b""])[0].lower() == b"100-continue":
+                self._await_reader()
+            super().requestReceived(command, target, version)  # type: ignore[no-untyped-call]
+        elif length is not None and length > self._most:
+            self._refuse(command, target, version)
+
+    @property
+    def _most(self) -> int:
+        most: int = self.channel.site.largest_body
+        return most
+
+    def handleContentChunk(self, data: bytes) -> None:
+        """More of the body."""
+        self._taken += len(data)
+        if self._refused or self._answered:
+            if self._taken > LINGER_BYTES:
+                self._end()
+        elif self.body is not None:
+            self.body.feed(data)
+        elif self._taken > self._most:
+            self._refuse(self.channel._command, self.channel._path, self.channel._version)
+        else:
+            super().handleContentChunk(data)  # type: ignore[no-untyped-call]
+
+    def requestReceived(self, command: bytes, path: bytes, version: bytes) -> None:
+        """All of the body is there. What does not stream begins now."""
+        self._whole = True
+        if self.body is not None:
+            self.body.end()
+        if self._answered:
+            self._end()
+        elif self.body is None:
+            super().requestReceived(command, path, version)  # type: ignore[no-untyped-call]
+
+    def connectionLost(self, reason: Any) -> None:
+        """The client is gone."""
+        if self.body is not None:
+            self.body.lose("The connection ended before the body did")
+        self._stop_lingering()
+        super().connectionLost(reason)  # type: ignore[no-untyped-call]
+
+    def finish(self) -> None:
+        """The answer is written. What is left of the body passes, for a while."""
+        if self._whole or self._disconnected:
+            super().finish()  # type: ignore[no-untyped-call]
+            return
+        if not self.startedWriting:
+            self.write(b"")
+        if self.chunked:
+            # The client is to see the end of the answer now, not when the rest of its body has passed.
+            self.channel.write(b"0\r\n\r\n")
+            self.chunked = 0
+        self._answered = True
+        self.channel.persistent = False
+        self.content = BytesIO()
+        if self.body is not None:
+            self.body.drop()
+        self._lingering = self.channel.callLater(LINGER, self._end)
+
+    def write(self, data: bytes) -> None:
+        if not self.startedWriting and not self._whole:
+            self.setHeader(b"Connection", b"close")  # type: ignore[no-untyped-call]
+        super().write(data)  # type: ignore[no-untyped-call]
+
+    def _end(self) -> None:
+        if self._disconnected or self.finished or not self._answered:
+            return
+        self._stop_lingering()
+        self._answered = False
+        super().finish()  # type: ignore[no-untyped-call]
+
+    def _stop_lingering(self) -> None:
+        if self._lingering is not None:
+            try:
+                self._lingering.cancel()
+            except (AlreadyCalled, AlreadyCancelled):
+                pass
+            self._lingering = None
+
+    def _await_reader(self) -> None:
+        """C{100 Continue} is said when somebody wants the body, and not to whom is refused anyway."""
+        assert self.body is not None
+        self.requestHeaders.removeHeader(b"expect")
+        body, read = self.body, self.body.read
+        transport = self.channel.transport
+
+        async def first() -> bytes:
+            body.read = read  # type: ignore[method-assign]
+            if not self.startedWriting:
+                transport.write(b"HTTP/1.1 100 Continue\r\n\r\n")
+            return await read()
+
+        body.read = first  # type: ignore[method-assign]
+
+    def _refuse(self, command: bytes, target: bytes, version: bytes) -> None:
+        """Answer instead of the operation."""
+        self._refused = True
+        self.requestHeaders.removeHeader(b"expect")
+        self.method, self.uri, self.clientproto = command, target, version
+        self.path = target.partition(b"?")[0]
+        problem = Problem("payload-too-large", f"A body has at most {self._most} bytes here")
+        document = problem.document(secrets.token_hex(8), self.path.decode("ascii", "replace"))
+        body = json.dumps(document).encode()
+        self.setResponseCode(problem.status)
+        self.setHeader(b"content-type", b"application/problem+json")  # type: ignore[no-untyped-call]
+        self.setHeader(b"content-length", str(len(body)).encode())  # type: ignore[no-untyped-call]
+        self.setHeader(b"cache-control", b"no-store")  # type: ignore[no-untyped-call]
+        self.write(b"" if command == b"HEAD" else body)
+        self.finish()
+
+
+class ApiSite(Site):
+    """A server of L{ApiRequest}s.
+
+    @param is_streamed: whether the operation of a method and a path reads its body itself.
+    @ivar largest_body: bytes of any other body.
+    """
+
+    requestFactory = ApiRequest
+
+    def __init__(
+        self,
+        resource: IResource,
+        is_streamed: IsStreamed,
+        timeout: float = IDLE,
+        largest_body: int = LARGEST,
+        **arguments: Any,
+    ) -> None:
+        super().__init__(resource, timeout=timeout, parsePOSTFormSubmission=False, **arguments)  # type: ignore[no-untyped-call]
+        self.displayTracebacks = False
+        self.is_streamed = is_streamed
+        self.largest_body = largest_body
+
+    def log(self, request: Any) -> None:
+        """Not twisted.web's own line, which has the query string in it: L{qvd.admin.access} writes ours."""

@@ -1,0 +1,1 @@
+"""The administration API, in process, on a real PostgreSQL."""
