@@ -60,7 +60,7 @@ class Bundle:
 
 
 BUNDLES = {
-    "node": Bundle("qvd-common", daemons=("qvd-node", "qvd-vma"), extras=("kvm",)),
+    "node": Bundle("qvd-common", daemons=("qvd-node", "qvd-vma", "qvd-admin"), extras=("kvm",)),
     "vma": Bundle("qvd-vma", ["qvd.agent"], ["attrs", "Twisted", "zope.interface"], ["qvd-vma"]),
     "client": Bundle(
         "qvd-client", ["qvd.client"], ["attrs", "pyOpenSSL", "service_identity", "Twisted[tls]", "zope.interface"]

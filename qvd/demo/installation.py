@@ -1,5 +1,5 @@
 # -*- test-case-name: tests.integration.test_demo -*-
-"""A whole installation in one folder: database, certificates, seed and node. For the demo, the tests and bench."""
+"""A whole installation in one folder: database, certificates, seed, daemons. For the demo, the tests and bench."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ import psycopg2
 
 from qvd.db import migrate
 from qvd.demo.postgres import EmbeddedPostgres
-from qvd.demo.seed import NODE, seed, write_credentials
+from qvd.demo.seed import NODE, seed, write_credentials, write_curl_files
 from qvd.demo.tls import make_certificates, write_private
 from qvd.model.errors import QVDError
 
@@ -43,16 +43,17 @@ class DemoError(QVDError):
     code = "demo"
 
 
-class NodeProcess:
-    """A C{twistd qvd-node}, whose readiness is heard through C{NOTIFY_SOCKET}.
+class DaemonProcess:
+    """A daemon under C{twistd}, whose readiness is heard through C{NOTIFY_SOCKET}.
 
-    @param folder: holds C{node.conf} and gets C{node.log}.
+    @param folder: holds C{NAME.conf} and gets C{NAME.log}; both are named after C{kind}.
     @param environment: variables besides our own.
     """
 
+    kind = ""
+
     def __init__(self, folder: Path, environment: Mapping[str, str] | None = None) -> None:
-        self._log = folder / "node.log"
-        self._run = folder / "run"
+        self._log = folder / f"{self.kind}.log"
         # An abstract address: no path that could be too long, nothing left behind.
         name = f"qvd-{os.getpid()}-{secrets.token_hex(8)}"
         self._channel = socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM)
@@ -60,10 +61,10 @@ class NodeProcess:
         self._channel.settimeout(POLL_SECONDS)
         twistd = Path(sys.executable).with_name("twistd")
         # It must not outlive us, and a Ctrl-C is for us, who then stop it in order.
-        command = ["setpriv", "--pdeathsig=TERM", "--", str(twistd), "-n", "--pidfile=", "qvd-node"]
+        command = ["setpriv", "--pdeathsig=TERM", "--", str(twistd), "-n", "--pidfile=", f"qvd-{self.kind}"]
         with open(self._log, "ab") as log:
             self.process = subprocess.Popen(
-                [*command, "--config", str(folder / "node.conf")],
+                [*command, "--config", str(folder / f"{self.kind}.conf")],
                 stdin=subprocess.DEVNULL,
                 stdout=log,
                 stderr=log,
@@ -82,17 +83,17 @@ class NodeProcess:
                 except TimeoutError:
                     pass
                 if self.process.poll() is not None:
-                    raise DemoError(f"The node ended with status {self.process.returncode}; see {self._log}")
-            raise DemoError(f"The node was not ready in {START_SECONDS} s; see {self._log}")
+                    raise DemoError(
+                        f"The {self.kind} daemon ended with status {self.process.returncode}; see {self._log}"
+                    )
+            raise DemoError(f"The {self.kind} daemon was not ready in {START_SECONDS} s; see {self._log}")
         finally:
             self._channel.close()
 
-    def wait(self) -> int:
-        """Until it ends, and those that were started to take over from it (SIGHUP)."""
-        status = self.process.wait()
-        while daemons(self._run):
-            time.sleep(POLL_SECONDS)
-        return status
+    @property
+    def runs(self) -> bool:
+        """It has not ended."""
+        return self.process.poll() is None
 
     def stop(self) -> None:
         """In order, and by force where that takes too long. No effect on one that has ended."""
@@ -103,6 +104,27 @@ class NodeProcess:
         except subprocess.TimeoutExpired:
             self.process.kill()
             self.process.wait()
+
+
+class NodeProcess(DaemonProcess):
+    """A C{twistd qvd-node}."""
+
+    kind = "node"
+
+    def __init__(self, folder: Path, environment: Mapping[str, str] | None = None) -> None:
+        self._run = folder / "run"
+        super().__init__(folder, environment)
+
+    @property
+    def runs(self) -> bool:
+        """It has not ended, nor have those that were started to take over from it (SIGHUP)."""
+        return super().runs or bool(daemons(self._run))
+
+
+class AdminProcess(DaemonProcess):
+    """A C{twistd qvd-admin}."""
+
+    kind = "admin"
 
 
 def daemons(run: Path) -> list[int]:
@@ -129,7 +151,7 @@ def stop_daemons(run: Path) -> None:
 
 
 class Installation:
-    """Files, database and node below C{folder}.
+    """Files, database, node and administration below C{folder}.
 
     @param x_session: program of the desktops; L{None}: a window manager and a terminal.
     @param overrides: settings of the node that differ from the demo's.
@@ -172,6 +194,7 @@ class Installation:
         migrate.apply_all(self.admin_dsn)
         self._write_session_program()
         self.write_node_conf()
+        self.write_admin_conf()
         write_credentials(
             self.folder / "credentials.json",
             json.loads(seeded.read_text()),
@@ -179,6 +202,7 @@ class Installation:
             self._admin_port,
             tls / "ca.pem",
         )
+        write_curl_files(self.folder, self.credentials)
 
     def _make_database(self, seeded: Path) -> None:
         """C{seeded} is written last: a first start that was cut off begins anew."""
@@ -219,7 +243,6 @@ class Installation:
             "l7r.tls.cert": str(tls / "cert.pem"),
             "l7r.tls.key": str(tls / "key.pem"),
             "l7r.auth.tenant": "demo",
-            "admin.port": self._admin_port,
             # Together less than STOP_SECONDS, so that a guest that resists is killed by the node itself.
             "hkd.stop.vms": True,
             "hkd.stop.timeout": 8.0,
@@ -229,6 +252,27 @@ class Installation:
             "vm.sandbox.x_session": str(self.folder / "x-session"),
             **self._overrides,
         }
-        # A JSON text, number or truth value is a TOML one too.
-        lines = (f"{name} = {json.dumps(value)}\n" for name, value in values.items())
-        write_private(self.folder / "node.conf", "".join(lines).encode())
+        write_conf(self.folder / "node.conf", values)
+
+    def write_admin_conf(self) -> None:
+        """The administration's settings."""
+        tls = self.folder / "tls"
+        values = {
+            "database.host": str(self.postgres.socket_folder),
+            "database.port": self.postgres.port,
+            "database.name": DATABASE,
+            "admin.address": "127.0.0.1",
+            "admin.port": self._admin_port,
+            "admin.tls.cert": str(tls / "cert.pem"),
+            "admin.tls.key": str(tls / "key.pem"),
+            "path.storage.images": str(self.folder / "images"),
+            "path.storage.staging": str(self.folder / "staging"),
+        }
+        write_conf(self.folder / "admin.conf", values)
+
+
+def write_conf(path: Path, values: Mapping[str, Any]) -> None:
+    """A daemon's settings."""
+    # A JSON text, number or truth value is a TOML one too.
+    lines = (f"{name} = {json.dumps(value)}\n" for name, value in values.items())
+    write_private(path, "".join(lines).encode())

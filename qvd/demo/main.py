@@ -1,9 +1,9 @@
 # -*- test-case-name: tests.integration.test_demo -*-
 """
-C{make demo}: an embedded PostgreSQL, a small installation, and a real node.
+C{make demo}: an embedded PostgreSQL, a small installation, a real node and the administration.
 
-This process is plain and synchronous: it starts the database and the node, says how to connect, and waits. A Ctrl-C
-is for it alone: it stops the node in order, and the database last.
+This process is plain and synchronous: it starts the database and the daemons, says how to connect, and waits. A Ctrl-C
+is for it alone: it stops the daemons in order, and the database last.
 """
 
 from __future__ import annotations
@@ -13,13 +13,22 @@ import os
 import signal
 import socket
 import sys
+import time
 from collections.abc import Mapping
 from pathlib import Path
 from types import FrameType
 
 from attrs import frozen
 
-from qvd.demo.installation import DemoError, Installation, NodeProcess, stop_daemons
+from qvd.demo.installation import (
+    POLL_SECONDS,
+    AdminProcess,
+    DaemonProcess,
+    DemoError,
+    Installation,
+    NodeProcess,
+    stop_daemons,
+)
 from qvd.model.errors import QVDError
 
 
@@ -83,15 +92,23 @@ def run(options: Options) -> int:
 
 
 def serve(installation: Installation) -> int:
-    """Run the node to its end."""
-    node = NodeProcess(installation.folder)
+    """Run node and administration until one of them ends."""
+    started: list[DaemonProcess] = []
     try:
-        node.await_ready()
+        for kind in (NodeProcess, AdminProcess):
+            started.append(kind(installation.folder))
+        for daemon in started:
+            daemon.await_ready()
         announce(installation)
-        return node.wait()
+        while all(daemon.runs for daemon in started):
+            time.sleep(POLL_SECONDS)
+        [ended, *_] = [daemon for daemon in started if not daemon.runs]
+        print(f"qvd-demo: the {ended.kind} daemon has ended, and its log says why", file=sys.stderr)
+        return ended.process.returncode or 1
     finally:
         signal.signal(signal.SIGINT, signal.SIG_IGN)
-        node.stop()
+        for daemon in reversed(started):
+            daemon.stop()
         stop_daemons(installation.folder / "run")
 
 
@@ -104,10 +121,10 @@ def announce(installation: Installation) -> None:
     print(f"  Other clients:   host {credentials['host']}, port {credentials['port']},")
     print(f"                   user {credentials['user']}@{credentials['tenant']}, password {credentials['password']},")
     print(f"                   certificate authority {credentials['ca_file']}")
-    print(f"  Administration:  {credentials['admin_url']}healthz, {credentials['admin_url']}api/v1/vms")
+    print(f"  Administration:  {credentials['admin_url']}api/v1/docs")
     print(f"                   as {credentials['admin_user']}, password {credentials['admin_password']}")
     print(f"  For programs:    {folder / 'credentials.json'}")
-    print(f"  The node's log:  {folder / 'node.log'}")
+    print(f"  The logs:        {folder / 'node.log'}, {folder / 'admin.log'}")
     print("  Ctrl-C stops everything.", flush=True)
 
 

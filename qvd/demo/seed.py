@@ -10,7 +10,9 @@ from typing import Any
 import argon2
 import psycopg2
 
+from qvd.db.repair import assign
 from qvd.demo.tls import write_private
+from qvd.model.shipped_roles import TENANT_OWNER
 
 TENANT, USER, ADMINISTRATOR, NODE = "demo", "alice", "admin", "demo"
 VMS = ("desktop", "second")
@@ -43,12 +45,13 @@ def seed(dsn: str) -> dict[str, Any]:
             user = insert(
                 "users (tenant_id, login, password) VALUES (%s, %s, %s)", tenant, USER, hasher.hash(user_password)
             )
-            insert(
+            administrator = insert(
                 "administrators (tenant_id, name, password) VALUES (%s, %s, %s)",
                 tenant,
                 ADMINISTRATOR,
                 hasher.hash(admin_password),
             )
+            assign(cursor, administrator, TENANT_OWNER)
             osf = insert("osfs (tenant_id, name, memory) VALUES (%s, 'Debian desktop', %s)", tenant, MEMORY)
             di = insert("dis (tenant_id, osf_id, path, version) VALUES (%s, %s, '', 'host files')", tenant, osf)
             cursor.execute("INSERT INTO di_tags (osf_id, tag, di_id) VALUES (%s, 'default', %s)", (osf, di))
@@ -80,3 +83,27 @@ def write_credentials(path: Path, secrets_of_seed: dict[str, Any], port: int, ad
         "admin_url": f"https://localhost:{admin_port}/",
     }
     write_private(path, json.dumps(document, indent=2).encode() + b"\n")
+
+
+def write_curl_files(folder: Path, credentials: dict[str, Any]) -> None:
+    """C{curl.conf} and C{login.json}, with which the README calls the administration. The cookies stay there, too."""
+    jar = folder / "cookies"
+    lines = (
+        f'cacert = "{credentials["ca_file"]}"',
+        f'cookie = "{jar}"',
+        f'cookie-jar = "{jar}"',
+        'header = "Content-Type: application/json"',
+        'write-out = "\\n"',
+        "globoff",
+        "silent",
+        "show-error",
+        "fail-with-body",
+    )
+    write_private(folder / "curl.conf", "".join(f"{line}\n" for line in lines).encode())
+    login = {
+        "name": credentials["admin_user"],
+        "tenant": credentials["tenant"],
+        "password": credentials["admin_password"],
+    }
+    write_private(folder / "login.json", json.dumps(login).encode())
+    write_private(jar, b"")

@@ -6,14 +6,18 @@ import json
 import os
 import signal
 import socket
+import ssl
 import subprocess
 import sys
+import urllib.request
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import psutil
 import pytest
 
+from qvd.admin.api import all_endpoints
 from qvd.demo.installation import daemons
 from tests.conftest import require
 from tests.integration.farm import display, eventually, free_port
@@ -101,6 +105,13 @@ def remains(folder: Path) -> list[str]:
     return found
 
 
+def ask(credentials: dict[str, Any], path: str) -> Any:
+    """The administration's answer."""
+    context = ssl.create_default_context(cafile=credentials["ca_file"])
+    with urllib.request.urlopen(credentials["admin_url"] + path, timeout=30, context=context) as answer:
+        return json.load(answer)
+
+
 def listens(port: int) -> bool:
     with socket.socket() as probe:
         return probe.connect_ex(("127.0.0.1", port)) == 0
@@ -113,6 +124,8 @@ def test_a_desktop_from_start_to_stop(tmp_path: Path, program: Path, screen: str
     try:
         credentials = json.loads((folder / "credentials.json").read_text())
         assert (folder / "credentials.json").stat().st_mode & 0o777 == 0o600
+        assert ask(credentials, "readyz") == {"status": "ready"}
+        assert ask(credentials, "api/v1/openapi.json")["openapi"].startswith("3.1")
         listed, errors = demo.client("list", "--json").communicate(timeout=60)
         vms = json.loads(listed)
         assert [vm["name"] for vm in vms] == ["desktop", "second"], errors
@@ -188,3 +201,49 @@ def test_a_taken_port_is_named(tmp_path: Path) -> None:
         done = subprocess.run([str(demo)], capture_output=True, text=True, env=environment, timeout=60)
     assert done.returncode == 1
     assert "QVD_DEMO_PORT" in done.stderr
+
+
+README = Path(__file__).resolve().parents[2] / "README.md"
+HAS_LOGIN = any(endpoint.path == "/auth/login" for endpoint in all_endpoints())
+
+
+def readme_lines() -> list[str]:
+    """The README's calls of the administration."""
+    section = README.read_text().partition("## Administration")[2].partition("```sh\n")[2].partition("```")[0]
+    return section.strip().splitlines()
+
+
+def test_the_readme_has_five_calls() -> None:
+    lines = readme_lines()
+    assert len(lines) == 5
+    assert all("curl -K .demo/curl.conf" in line and "https://localhost:9443/" in line for line in lines)
+
+
+@pytest.mark.skipif(not HAS_LOGIN, reason="nobody can log in to the administration yet")
+def test_the_readmes_calls_work_as_written(tmp_path: Path, program: Path) -> None:
+    require("bwrap", "nxagent", "curl", "sed", "sh")
+    folder = tmp_path / "demo"
+    demo = DemoProcess(folder, program)
+    try:
+        script = "set -e\n" + "\n".join(readme_lines())
+        script = script.replace(".demo/", f"{folder}/").replace(":9443/", f":{demo.ports[1]}/")
+        done = subprocess.run(["sh", "-c", script], capture_output=True, text=True, timeout=60, check=False)
+        assert done.returncode == 0, done.stdout + done.stderr
+        listed, made, found = [json.loads(line) for line in done.stdout.splitlines() if line.strip()]
+        assert [each["name"] for each in listed["items"]] == ["alice"]
+        assert made["name"] == "bob"
+        assert [each["name"] for each in found["items"]] == ["bob"]
+    finally:
+        demo.stop()
+
+
+def test_a_demo_ends_with_any_of_its_daemons(tmp_path: Path, program: Path) -> None:
+    require("bwrap", "nxagent")
+    folder = tmp_path / "demo"
+    demo = DemoProcess(folder, program)
+    [daemon] = [each for each in psutil.Process(demo.process.pid).children() if "qvd-admin" in each.cmdline()]
+    daemon.terminate()
+    output, _ = demo.process.communicate(timeout=60)
+    assert demo.process.returncode != 0
+    assert "the admin daemon has ended" in output
+    assert remains(folder) == []

@@ -33,6 +33,17 @@ l7r.address = "127.0.0.1"
 l7r.tls.cert = "/etc/qvd/certs/server.pem"
 l7r.tls.key = "/etc/qvd/certs/server.key"
 """
+ADMIN_CONF = """
+database.host = "/srv/pg"
+admin.address = "127.0.0.1"
+admin.tls.cert = "/etc/qvd/certs/server.pem"
+admin.tls.key = "/etc/qvd/certs/server.key"
+"""
+READY = """
+import json, ssl, urllib.request
+context = ssl.create_default_context(cafile="/etc/qvd/certs/ca.pem")
+print(json.load(urllib.request.urlopen("https://127.0.0.1:9443/readyz", context=context))["status"])
+"""
 DSN = "host=/srv/pg user=postgres dbname=qvd"
 
 
@@ -107,6 +118,15 @@ def start_node(machine: Machine) -> None:
     machine.run("systemctl", "start", "qvd-node", seconds=90)
 
 
+def start_admin(machine: Machine) -> None:
+    """It answers, and ends in order."""
+    machine.write("/etc/qvd/admin.conf", ADMIN_CONF)
+    machine.run("systemctl", "start", "qvd-admin", seconds=90)
+    assert machine.says("python3", "-c", READY) == "ready"
+    machine.run("systemctl", "stop", "qvd-admin")
+    assert machine.says("systemctl", "show", "-P", "Result", "qvd-admin") == "success"
+
+
 def shown(machine: Machine, name: str) -> str:
     return machine.says("systemctl", "show", "-P", name, "qvd-node")
 
@@ -114,7 +134,7 @@ def shown(machine: Machine, name: str) -> str:
 def test_started_upgraded_and_purged(machine: Machine) -> None:
     before = machine.files()
     install(machine)
-    assert machine.says("systemctl", "is-enabled", "qvd-node", "qvd-vma") == "enabled\nenabled"
+    assert machine.says("systemctl", "is-enabled", "qvd-node", "qvd-vma", "qvd-admin") == "enabled\nenabled\nenabled"
 
     start_agent(machine)
     eventually("the agent answers", "200", lambda: ping(machine, SECRET))
@@ -130,6 +150,7 @@ def test_started_upgraded_and_purged(machine: Machine) -> None:
     machine.run("systemctl", "reload", "qvd-node")
     eventually("another daemon", True, lambda: shown(machine, "MainPID") not in (main, "0"))
     assert machine.says("systemctl", "is-active", "qvd-node") == "active"
+    start_admin(machine)
     machine.run("systemctl", "stop", "qvd-node")
     assert shown(machine, "Result") == "success"
 

@@ -15,7 +15,9 @@ def test_the_guest_has_no_code_of_the_server() -> None:
 
 
 def test_the_node_has_what_its_daemons_need() -> None:
-    assert closure(["qvd.hkd.tap", "qvd.agent.tap"]).keys() <= modules_of(BUNDLES["node"], SETUP).keys()
+    assert (
+        closure(["qvd.hkd.tap", "qvd.agent.tap", "qvd.admin.tap"]).keys() <= modules_of(BUNDLES["node"], SETUP).keys()
+    )
 
 
 def test_versions_are_those_of_the_project() -> None:
