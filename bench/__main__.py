@@ -12,7 +12,15 @@ from types import FrameType
 from bench.children import BenchError
 from bench.report import emit_error
 
-MODULES = ("bench.relay", "bench.l7r", "bench.placement", "bench.fleet", "bench.containers")
+MODULES = (
+    "bench.relay",
+    "bench.l7r",
+    "bench.placement",
+    "bench.fleet",
+    "bench.containers",
+    "bench.administration",
+    "bench.events",
+)
 """Each has C{FIGURES}: a name, and a function that measures and emits."""
 DEADLINE = 300
 """Seconds for one function."""

@@ -1,0 +1,1 @@
+A daemon of its own, `qvd-admin`, serves the administration API with its description (OpenAPI 3.1), health probes and numbers for Prometheus. The settings `admin.port` and `admin.address` of a node are now for its own health and numbers, and the list of VMs that was there is in the API.

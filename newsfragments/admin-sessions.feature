@@ -1,0 +1,1 @@
+Administrators log in at ``POST /api/v1/auth/login``: sessions in a cookie with a CSRF token, API tokens with scopes and an expiry, one-time codes (TOTP) with recovery codes, and failures that wait, counted for all servers together. Passwords of QVD 4.2 are accepted once and rewritten.

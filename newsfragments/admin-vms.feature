@@ -1,0 +1,1 @@
+VMs have a place in the administration API: what is written of them, start, stop (also by force), restart, disconnect, block, expiration, tag; how they run, why they are where they are, and their history.
