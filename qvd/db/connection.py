@@ -4,13 +4,15 @@ One connection to PostgreSQL under the reactor: txpostgres, made to fail in one 
 
 What txpostgres does by itself would not do here: cancelling calls C{PQcancel}, which blocks the process while the
 server is mute; an error that arrives on an idle connection is raised into the reactor's log; a statement cancelled by
-the server looks like a cancelled Deferred; C{connect_timeout} is not looked at. Here, cancelling closes the socket,
-every death of a connection is told once to its owner, and who waits gets L{DatabaseUnavailable}.
+the server looks like a cancelled Deferred; C{connect_timeout} is not looked at; the reactor watches the number of a
+socket that libpq closes when it likes. Here, cancelling closes the socket, every death of a connection is told once to
+its owner, who waits gets L{DatabaseUnavailable}, and what the reactor watches is ours.
 """
 
 from __future__ import annotations
 
 import math
+import os
 import socket
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
@@ -163,7 +165,36 @@ class Meter:
             self.underway -= 1
 
 
-class _Cursor(txpostgres.Cursor):  # type: ignore[misc]
+class _Watched:
+    """
+    What the reactor watches instead of libpq's socket: a descriptor of our own for it.
+
+    libpq closes its socket without a word. The reactor could not stop to watch it then (C{[Errno 9]}), would take the
+    number for watched when another connection has it, and might end that one's watch.
+    """
+
+    _descriptor = -1
+    pollable: Callable[[], Any]
+
+    def fileno(self) -> int:
+        """-1 when there is no socket."""
+        if self._descriptor < 0 and not self.pollable().closed and (socket_number := self.pollable().fileno()) >= 0:
+            self._descriptor = os.dup(socket_number)
+        return self._descriptor
+
+    def forget(self) -> None:
+        """Close it. The reactor watches it no more."""
+        if self._descriptor >= 0:
+            os.close(self._descriptor)
+        self._descriptor = -1
+
+    def continuePolling(self, swallowErrors: bool = False) -> None:
+        """Whoever calls this has ended the reactor's watch; with another address, libpq takes another socket."""
+        self.forget()
+        super().continuePolling(swallowErrors)  # type: ignore[misc]
+
+
+class _Cursor(_Watched, txpostgres.Cursor):  # type: ignore[misc]
     """One statement's way through the reactor."""
 
     def continuePolling(self, swallowErrors: bool = True) -> None:
@@ -179,7 +210,7 @@ class _Cursor(txpostgres.Cursor):  # type: ignore[misc]
         return failure
 
 
-class Link(txpostgres.Connection):  # type: ignore[misc]
+class Link(_Watched, txpostgres.Connection):  # type: ignore[misc]
     """A connection that is open once and, when it is lost, stays so.
 
     @param gone: called once with this link and the reason, when it has died or was discarded.
@@ -299,15 +330,24 @@ class Link(txpostgres.Connection):  # type: ignore[misc]
         self._dead = True
         connection = self._connection
         if connection is not None:
+            self._unwatch()
             self.close()
             # After a failed poll psycopg2 calls itself closed and still holds the socket.
             connection.close()
+            self.forget()
         self._gone(self, reason)
 
     def drop(self) -> None:
         """Close the socket and tell nobody: what becomes of it when the process is killed. For simulations."""
         if self._connection is not None:
+            self._unwatch()
             self._connection.close()
+
+    def _unwatch(self) -> None:
+        for each in (self, *self._cursors):
+            self.reactor.removeReader(each)
+            self.reactor.removeWriter(each)
+            each.forget()
 
     def doRead(self) -> None:
         try:

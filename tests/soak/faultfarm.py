@@ -62,6 +62,7 @@ class FaultNode(OtherNode):
         super().__init__(farm, name, overrides={"database.host": str(self.proxy.folder), "database.port": 5432})
         self.name = name
         self.should_run = False
+        self._looked_at = 0
         self.proxy.start()
         (row,) = farm.rows("SELECT id FROM hosts WHERE name = %s", name)
         self.host_id = int(row["id"])
@@ -113,6 +114,13 @@ class FaultNode(OtherNode):
                 if str(self.run) in words and any(word.endswith("watchdog_launch.py") for word in words):
                     found.append(process)
         return found
+
+    def tracebacks(self) -> list[str]:
+        """What is in the log since the last look, from the line before the first of them: one text, or none."""
+        log = self.log
+        new, self._looked_at = log[self._looked_at :], len(log)
+        first = new.find("Traceback")
+        return [new[max(0, first - 600) : first + 6000]] if first >= 0 else []
 
     def leftovers(self) -> set[int]:
         """VMs of which this node has a folder."""
@@ -315,7 +323,8 @@ class FaultFarm:
         return sum(node.log.count(BUSY) for node in self.nodes if (node.folder / "node.log").exists())
 
     def tracebacks(self) -> list[str]:
-        return [node.name for node in self.nodes if "Traceback" in node.log]
+        """Those that have come since they were last asked for, each with the lines around it."""
+        return [f"{node.name}: {text}" for node in self.nodes for text in node.tracebacks()]
 
 
 class NotConverged(AssertionError):

@@ -44,7 +44,8 @@ def check(farm: FaultFarm, outcome: Outcome) -> None:
     assert farm.rest() == []
     assert farm.watch.violations() == []
     assert farm.second_line() == 0, "only the lock of the home has kept a VM from running twice"
-    assert farm.tracebacks() == []
+    found = farm.tracebacks()
+    assert not found, "\n".join(found)
 
 
 @pytest.mark.parametrize("name", SHORT)
