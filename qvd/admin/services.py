@@ -33,6 +33,12 @@ class Gate(Protocol):
     def check_origin(self, call: Call) -> None:
         """@raise Problem: a page of another site may have sent it."""
 
+    def check_site(self, call: Call) -> None:
+        """The same for a call that needs no session.
+
+        @raise Problem: a browser says that a page of another site sends this.
+        """
+
 
 class Throttle(Protocol):
     """How often somebody may call."""
