@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import select
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
 from contextlib import closing, contextmanager
 from random import Random
@@ -42,13 +43,17 @@ class Office(World):
         with closing(psycopg2.connect(self.dsn)) as connection:
             connection.autocommit = True
             with connection.cursor() as cursor:
-                cursor.execute(f"LISTEN {channel}")
+                cursor.execute(f"LISTEN {channel}; LISTEN marker")
 
-            def heard() -> int:
-                connection.poll()
-                return len(connection.notifies)
+                def heard() -> int:
+                    # Bells come a little after the commit, in order: what was rung before the marker is heard before.
+                    cursor.execute("NOTIFY marker")
+                    while all(each.channel != "marker" for each in connection.notifies):
+                        assert select.select([connection], [], [], 10)[0], "the marker comes"
+                        connection.poll()
+                    return sum(each.channel == channel for each in connection.notifies)
 
-            yield heard
+                yield heard
 
     async def order(self, work: Callable[[ITransaction], Awaitable[T]]) -> T:
         return await self.api.transact("order", work)

@@ -92,7 +92,7 @@ def test_a_signal_goes_to_what_is_still_the_same() -> None:
         child.wait(30)
 
 
-@pytest.mark.parametrize("pid", [1, os.getpid()])
+@pytest.mark.parametrize("pid", [1, os.getpid()], ids=["process one", "ourselves"])
 def test_never_to_ourselves_nor_to_process_one(pid: int, monkeypatch: pytest.MonkeyPatch) -> None:
     sent: list[int] = []
     monkeypatch.setattr(os, "kill", lambda pid, number: sent.append(pid))

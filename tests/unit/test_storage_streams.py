@@ -22,6 +22,7 @@ from qvd.model.imagetype import ImageType
         (ImageType.XZ, lzma.compress(b"abc")),
         (ImageType.ZSTD, b"abc"),
     ],
+    ids=["tar", "gzip", "bzip2", "xz", "zstd"],
 )
 def test_what_comes_out(kind: ImageType, data: bytes) -> None:
     assert decompressed(kind, io.BytesIO(data)).read(10) == b"abc"
