@@ -6,6 +6,7 @@ import re
 from base64 import b64encode
 from pathlib import Path
 
+import pytest
 from openapi_spec_validator import validate
 
 from qvd.admin.api import COLLECTIONS, all_endpoints
@@ -17,6 +18,7 @@ from tests.admin.world import ApiWorld
 from tests.fakes.asynchronous import asynchronous
 
 
+@pytest.mark.acceptance(6)
 @asynchronous
 async def test_point_6_no_secret_comes_out(api: ApiWorld, tmp_path: Path) -> None:
     """However it comes in; the log, the trail and the kept answers are looked at after each test of this folder."""
@@ -49,6 +51,7 @@ async def test_point_6_no_secret_comes_out(api: ApiWorld, tmp_path: Path) -> Non
         assert CANARY.encode() not in answer.body and CANARY not in str(answer.headers)
 
 
+@pytest.mark.acceptance(7)
 @asynchronous
 async def test_point_7_reading_never_writes(database: str, tmp_path: Path) -> None:
     """On connections that cannot."""
@@ -74,6 +77,7 @@ async def test_point_7_reading_never_writes(database: str, tmp_path: Path) -> No
         await api.close()
 
 
+@pytest.mark.acceptance(24)
 def test_point_24_the_description_validates() -> None:
     """That each answer of these tests matches it, L{tests.admin.conforms} sees to."""
     document = Description(all_endpoints()).document

@@ -136,6 +136,7 @@ async def test_definitions_of_a_kind(api: ApiWorld) -> None:
     assert [each["key"] for each in both.body["items"]] == ["a"]
 
 
+@pytest.mark.acceptance(18)
 @asynchronous
 async def test_values_of_types(api: ApiWorld) -> None:
     here = things(api, api.acme)
@@ -227,6 +228,7 @@ async def test_placement_rules_are_checked(api: ApiWorld) -> None:
     assert (await api.call(api.boss, "PUT", here.of("host", "qvd.placement.require"), {"value": ""})).status == 422
 
 
+@pytest.mark.acceptance(18)
 @asynchronous
 async def test_what_a_vm_has_in_the_end_is_what_its_node_reads(api: ApiWorld) -> None:
     """OSF, image, user, VM: the later wins, here as there."""
