@@ -5,12 +5,17 @@ from __future__ import annotations
 import re
 from base64 import b64encode
 from pathlib import Path
+from typing import Any
 
 import pytest
 from openapi_spec_validator import validate
+from twisted.internet import reactor
+from twisted.web.client import Agent, HTTPConnectionPool, readBody
+from twisted.web.server import Site
 
 from qvd.admin.api import COLLECTIONS, all_endpoints
 from qvd.admin.description import Description
+from qvd.admin.site import make_app
 from qvd.model.declared import Kind
 from tests.admin.canary import CANARY
 from tests.admin.server import Server
@@ -73,6 +78,38 @@ async def test_point_7_reading_never_writes(database: str, tmp_path: Path) -> No
         refused = await api.call(api.anna, "POST", "/users", {"name": "bob"})
         assert refused.status >= 500, "these connections can write"
     finally:
+        await work.stop()
+        await api.close()
+
+
+@pytest.mark.acceptance(7)
+@pytest.mark.filterwarnings("ignore:Using readBody with a transport:DeprecationWarning")
+@asynchronous
+async def test_point_7_nor_do_head_and_options(database: str, tmp_path: Path) -> None:
+    """What a web server makes of the routes that read, on the same connections."""
+    api = ApiWorld(database, "-c default_transaction_read_only=on")
+    work = api.keep_images(tmp_path)
+    await api.pool.start()
+    api.gate.principal = api.boss
+    site: Any = Site(make_app(api.endpoints, api.dispatcher).resource())  # type: ignore[no-untyped-call]
+    port: Any = reactor.listenTCP(0, site, interface="127.0.0.1")
+    kept = HTTPConnectionPool(reactor)  # type: ignore[no-untyped-call]
+    agent = Agent(reactor, pool=kept)  # type: ignore[no-untyped-call]
+    base = f"http://127.0.0.1:{port.getHost().port}/api/v1"
+    try:
+        for path in sorted({endpoint.path for endpoint in api.endpoints}):
+            reads = any(each.path == path and each.method in ("GET", "HEAD") for each in api.endpoints)
+            url = (base + re.sub(r"\{[a-z_]+\}", "1", path)).encode()
+            head: Any = await agent.request(b"HEAD", url)
+            options: Any = await agent.request(b"OPTIONS", url)
+            assert await readBody(head) == b"", path
+            await readBody(options)
+            assert head.code < 500 and not (reads and head.code == 405), path
+            assert options.code == 405 and options.headers.hasHeader("allow"), path
+        assert api.trail() == []
+    finally:
+        await port.stopListening()
+        await kept.closeCachedConnections()  # type: ignore[no-untyped-call]
         await work.stop()
         await api.close()
 

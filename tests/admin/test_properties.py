@@ -151,6 +151,7 @@ async def test_values_of_types(api: ApiWorld) -> None:
         read = await api.call(api.anna, "GET", here.of(kind))
         assert values(read) == good | {"secret": None}
         assert [each["is_set"] for each in read.body["items"]] == [True] * 4
+    assert values(await api.call(api.anna, "GET", here.of("vm") + "?effective=true"))["secret"] is None
     for key, value in {"text": 1, "integer": "x", "boolean": "yes", "secret": 5}.items():
         reply = await api.call(api.anna, "PUT", here.of("vm", key), {"value": value})
         assert reply.problem == "invalid-value"
