@@ -10,6 +10,7 @@ from collections.abc import Mapping
 import pytest
 
 from qvd.admin.api import COLLECTIONS, all_endpoints
+from qvd.admin.resources.stats import PARTS
 from qvd.model.acls import CATALOGUE
 from tests.admin.acltrials import ANY, SOURCE, Trials
 from tests.admin.desks import Desks
@@ -82,6 +83,19 @@ async def test_fields_that_are_seen(api: ApiWorld, desks: Desks) -> None:
         if named.status != 403 or (whole.status != 403 and field.name in whole.body["items"][0]):
             wrong.append((path, field.name, "without", named.body))
     assert wrong == []
+
+
+@pytest.mark.acceptance(2)
+@asynchronous
+async def test_numbers(api: ApiWorld, desks: Desks) -> None:
+    for part, numbers in PARTS.items():
+        for name, needed in numbers.items():
+            seen = (await api.call(api.with_only(api.boss, needed), "GET", "/stats")).body
+            assert name in seen[part], (part, name)
+            others = api.with_only(api.boss, *CATALOGUE.keys() - {needed})
+            # Whoever sees some of a kind's numbers sees how many there are.
+            hidden = (await api.call(others, "GET", "/stats")).body.get(part, {})
+            assert name not in hidden or name == "total", (part, name)
 
 
 @pytest.mark.acceptance(2)

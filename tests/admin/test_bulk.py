@@ -41,6 +41,7 @@ def blocked(api: ApiWorld) -> int:
     return int(api.ask("SELECT count(*) FROM users WHERE blocked")[0]["count"])
 
 
+@pytest.mark.acceptance(3)
 @asynchronous
 async def test_a_few_at_once(api: ApiWorld) -> None:
     ids, [foreign] = users(api, api.acme, 3), users(api, api.rival, 1)
@@ -73,6 +74,7 @@ async def test_changing_and_deleting(api: ApiWorld) -> None:
     assert api.ask("SELECT 1 FROM users") == []
 
 
+@pytest.mark.acceptance(3)
 @asynchronous
 async def test_the_filter_is_about_the_callers_own(api: ApiWorld) -> None:
     users(api, api.acme, 3)

@@ -315,6 +315,7 @@ async def test_from_staging_with_progress(images: ImageWorld, tmp_path: Path) ->
     assert images.files() == [f"{image}-a b.qcow2"]
 
 
+@pytest.mark.acceptance(3)
 @asynchronous
 async def test_staging_by_the_api(images: ImageWorld, tmp_path: Path) -> None:
     api, acme = images.api, images.api.acme
