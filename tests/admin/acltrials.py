@@ -100,8 +100,9 @@ class Trials:
             "section": "vm",
             "name": "vm.spy.",
             "file": FILE,
+            "hash": "0" * 64,
         }
-        path = re.sub(r"\{([a-z_]+)\}", lambda found: str(values[found[1]]), endpoint.path)
+        path = re.sub(r"\{([a-z_]+)\}", lambda found: str(values.get(found[1], "1")), endpoint.path)
         kind = acl.split(".")[0]
         asks = endpoint.action == "property.values" or (
             endpoint.action == "property.list" and acl.endswith(".see.properties")
@@ -143,7 +144,8 @@ class Trials:
         [owner] = [each for each in self.collections() if each.resource.name == kind]
         singles = operations(owner, [*owner.endpoints()])
         name = next(name for name, single in singles.items() if acl in single.need.any_of)
-        arguments = self.change(owner.resource, acl) if name == "update" else {}
+        body = singles[name].body
+        arguments = self.change(owner.resource, acl) if name == "update" else sample_body(body) if body else {}
         return {"op": name, "ids": [self.ids[owner.resource.collection]], "arguments": arguments}
 
     def collections(self) -> list[Collection]:

@@ -15,7 +15,7 @@ from qvd.model.configuration import EXPIRING_DAYS
 from tests.admin.commandlines import EXAMPLES, Example
 from tests.admin.desks import Desks
 from tests.admin.imageworld import ImageWorld, images, write
-from tests.fakes.asynchronous import asynchronous, until
+from tests.fakes.asynchronous import asynchronous
 
 __all__ = ["images"]
 
@@ -55,9 +55,8 @@ async def follow(images: ImageWorld, example: Example, known: dict[str, Any]) ->
         assert not (isinstance(reply.body, dict) and reply.body.get("failed")), (example.command, reply.body)
         if step.keep:
             known[step.keep] = number_of(reply.body)
-    work = api.services.image_work
-    assert work is not None
-    await until(lambda: work.idle, "the end of the work on images")
+    if "image" in known:
+        await images.settled(known["image"])
     if example.shows:
         path = quote(filled(example.shows, known), safe="/?=&,[]*%-:")
         reply = await api.call(api.boss, "GET", path)
