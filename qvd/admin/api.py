@@ -21,6 +21,7 @@ from qvd.admin.resources.images import Images
 from qvd.admin.resources.jobs import Jobs
 from qvd.admin.resources.log import Log, ObjectLogs
 from qvd.admin.resources.osfs import Osfs
+from qvd.admin.resources.owntenant import OwnTenant
 from qvd.admin.resources.properties import Properties
 from qvd.admin.resources.property_values import PropertyValues
 from qvd.admin.resources.retention import AuditRetention
@@ -55,6 +56,7 @@ OTHERS: Sequence[type[Operations]] = (
     ViewSettings,
     Stats,
     Find,
+    OwnTenant,
 )
 """Of what is no collection of declared objects."""
 

@@ -21,7 +21,10 @@ async def api(database: str, tmp_path: Path) -> AsyncIterator[ApiWorld]:
     await made.pool.start()
     yield made
     await work.stop()
-    written = made.ask("SELECT entry::text AS text FROM audit UNION ALL SELECT encode(body, 'escape') FROM replies")
+    written = made.ask(
+        "SELECT entry::text AS text FROM audit UNION ALL SELECT encode(body, 'escape') FROM replies"
+        " UNION ALL SELECT jobs::text FROM jobs UNION ALL SELECT dis::text FROM dis"
+    )
     await made.close()
     assert [row for row in written if CANARY in row["text"]] == []
 

@@ -5,11 +5,17 @@ from __future__ import annotations
 import re
 from base64 import b64encode
 from pathlib import Path
+from typing import Any
 
+import pytest
 from openapi_spec_validator import validate
+from twisted.internet import reactor
+from twisted.web.client import Agent, HTTPConnectionPool, readBody
+from twisted.web.server import Site
 
 from qvd.admin.api import COLLECTIONS, all_endpoints
 from qvd.admin.description import Description
+from qvd.admin.site import make_app
 from qvd.model.declared import Kind
 from tests.admin.canary import CANARY
 from tests.admin.server import Server
@@ -17,6 +23,7 @@ from tests.admin.world import ApiWorld
 from tests.fakes.asynchronous import asynchronous
 
 
+@pytest.mark.acceptance(6)
 @asynchronous
 async def test_point_6_no_secret_comes_out(api: ApiWorld, tmp_path: Path) -> None:
     """However it comes in; the log, the trail and the kept answers are looked at after each test of this folder."""
@@ -49,6 +56,7 @@ async def test_point_6_no_secret_comes_out(api: ApiWorld, tmp_path: Path) -> Non
         assert CANARY.encode() not in answer.body and CANARY not in str(answer.headers)
 
 
+@pytest.mark.acceptance(7)
 @asynchronous
 async def test_point_7_reading_never_writes(database: str, tmp_path: Path) -> None:
     """On connections that cannot."""
@@ -74,6 +82,39 @@ async def test_point_7_reading_never_writes(database: str, tmp_path: Path) -> No
         await api.close()
 
 
+@pytest.mark.acceptance(7)
+@pytest.mark.filterwarnings("ignore:Using readBody with a transport:DeprecationWarning")
+@asynchronous
+async def test_point_7_nor_do_head_and_options(database: str, tmp_path: Path) -> None:
+    """What a web server makes of the routes that read, on the same connections."""
+    api = ApiWorld(database, "-c default_transaction_read_only=on")
+    work = api.keep_images(tmp_path)
+    await api.pool.start()
+    api.gate.principal = api.boss
+    site: Any = Site(make_app(api.endpoints, api.dispatcher).resource())  # type: ignore[no-untyped-call]
+    port: Any = reactor.listenTCP(0, site, interface="127.0.0.1")
+    kept = HTTPConnectionPool(reactor)  # type: ignore[no-untyped-call]
+    agent = Agent(reactor, pool=kept)  # type: ignore[no-untyped-call]
+    base = f"http://127.0.0.1:{port.getHost().port}/api/v1"
+    try:
+        for path in sorted({endpoint.path for endpoint in api.endpoints}):
+            reads = any(each.path == path and each.method in ("GET", "HEAD") for each in api.endpoints)
+            url = (base + re.sub(r"\{[a-z_]+\}", "1", path)).encode()
+            head: Any = await agent.request(b"HEAD", url)
+            options: Any = await agent.request(b"OPTIONS", url)
+            assert await readBody(head) == b"", path
+            await readBody(options)
+            assert head.code < 500 and not (reads and head.code == 405), path
+            assert options.code == 405 and options.headers.hasHeader("allow"), path
+        assert api.trail() == []
+    finally:
+        await port.stopListening()
+        await kept.closeCachedConnections()  # type: ignore[no-untyped-call]
+        await work.stop()
+        await api.close()
+
+
+@pytest.mark.acceptance(24)
 def test_point_24_the_description_validates() -> None:
     """That each answer of these tests matches it, L{tests.admin.conforms} sees to."""
     document = Description(all_endpoints()).document

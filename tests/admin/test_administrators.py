@@ -68,6 +68,7 @@ async def test_roles(api: ApiWorld) -> None:
         assert refused.status == created.status == 422
 
 
+@pytest.mark.acceptance(3)
 @asynchronous
 async def test_roles_of_another_tenant_are_absent(api: ApiWorld) -> None:
     theirs = (await api.call(api.rick, "POST", "/roles", {"name": "Theirs"})).body["id"]

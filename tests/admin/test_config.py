@@ -36,6 +36,7 @@ def days(reply: Any) -> tuple[Any, ...]:
     return tuple(reply.body[name] for name in ("value", "source", "default", "is_default"))
 
 
+@pytest.mark.acceptance(21)
 @asynchronous
 async def test_the_nearest_value_counts_and_resetting_returns_to_the_wider_one(api: ApiWorld) -> None:
     assert days(await api.call(api.anna, "GET", DAYS)) == (30, "built-in", 30, True)
@@ -57,6 +58,7 @@ async def test_the_nearest_value_counts_and_resetting_returns_to_the_wider_one(a
     ]
 
 
+@pytest.mark.acceptance(21)
 @asynchronous
 async def test_who_may_set_what(api: ApiWorld) -> None:
     refused = await api.call(api.boss, "PUT", MULTI, {"value": False, "tenant_id": api.acme})
@@ -84,6 +86,7 @@ async def test_values_are_checked(api: ApiWorld) -> None:
         assert reply.body["errors"][0]["pointer"] == f"/set/{EXPIRING_DAYS}"
 
 
+@pytest.mark.acceptance(21)
 @asynchronous
 async def test_several_are_set_all_or_none(api: ApiWorld, more_keys: None) -> None:
     wrong = {"set": {EXPIRING_DAYS: 5, "no.such": 1, MULTITENANT: "x"}, "reset": ["trial.nothing"]}
@@ -125,6 +128,7 @@ async def test_a_nodes_own_value(api: ApiWorld, more_keys: None) -> None:
     assert (await api.call(api.boss, "PUT", "/config/trial.host", none)).problem == "reference-not-found"
 
 
+@pytest.mark.acceptance(6)
 @asynchronous
 async def test_a_secret_is_shown_nowhere(api: ApiWorld, more_keys: None) -> None:
     replies = [
@@ -166,6 +170,7 @@ async def test_history(api: ApiWorld) -> None:
     assert (await api.call(reader, "GET", "/config/history")).problem == "forbidden"
 
 
+@pytest.mark.acceptance(20)
 @asynchronous
 async def test_back_to_a_single_tenant(api: ApiWorld) -> None:
     refused = await api.call(api.boss, "PUT", MULTI, {"value": False})

@@ -53,6 +53,7 @@ def refused(reply: Reply) -> bool:
     return (reply.status, reply.problem) == (403, "grants-more")
 
 
+@pytest.mark.acceptance(4)
 @pytest.mark.parametrize("power", POWERS)
 @asynchronous
 async def test_with_one_power_only(api: ApiWorld, power: str) -> None:
@@ -193,6 +194,7 @@ class Attack:
         return reply.status < 300
 
 
+@pytest.mark.acceptance(4)
 @pytest.mark.parametrize("seed", range(4))
 @pytest.mark.parametrize("size", [1, 3])
 @asynchronous

@@ -29,6 +29,7 @@ def listening(api: ApiWorld) -> Iterator[Listening]:
     assert made.feed.streams == set()
 
 
+@pytest.mark.acceptance(23)
 @asynchronous
 async def test_made_changed_deleted(api: ApiWorld, listening: Listening) -> None:
     """Acceptance point 23, through the API."""
@@ -47,6 +48,7 @@ async def test_made_changed_deleted(api: ApiWorld, listening: Listening) -> None
     assert listener.events[0].name == "hello" and listener.events[0].data["topics"] == ["users"]
 
 
+@pytest.mark.acceptance(23)
 @asynchronous
 async def test_each_kind(api: ApiWorld, listening: Listening) -> None:
     """Acceptance point 23: rows of each kind arrive once and in order."""
@@ -108,6 +110,7 @@ async def test_signs_of_life_are_no_changes(api: ApiWorld, listening: Listening)
     assert [row["kind"] for row in api.ask("SELECT kind FROM outbox ORDER BY seq")] == ["vm", "host"]
 
 
+@pytest.mark.acceptance(3, 5)
 @asynchronous
 async def test_another_tenant_hears_nothing(api: ApiWorld, listening: Listening) -> None:
     """Acceptance points 3 and 5: two administrators at one service, neither of whom gets what is the other's."""
@@ -139,6 +142,7 @@ async def test_another_tenant_hears_nothing(api: ApiWorld, listening: Listening)
     assert hidden.body["detail"].replace("tenants", "nonsense") == unknown.body["detail"]
 
 
+@pytest.mark.acceptance(3)
 @pytest.mark.parametrize("seed", range(4))
 @asynchronous
 async def test_nothing_of_random_changes_reaches_another_tenant(api: ApiWorld, listening: Listening, seed: int) -> None:
@@ -288,6 +292,7 @@ async def test_commits_out_of_order(api: ApiWorld, listening: Listening) -> None
     fast.close()
 
 
+@pytest.mark.acceptance(23)
 @asynchronous
 async def test_resume(api: ApiWorld, listening: Listening) -> None:
     """Acceptance point 23: inside of the buffer nothing is lost."""
@@ -308,6 +313,7 @@ async def test_resume(api: ApiWorld, listening: Listening) -> None:
     assert new.changes == []
 
 
+@pytest.mark.acceptance(23)
 @asynchronous
 async def test_resync(api: ApiWorld, listening: Listening) -> None:
     """Acceptance point 23: outside of the buffer it is said so."""
@@ -328,6 +334,7 @@ async def test_many_changes(api: ApiWorld, listening: Listening, monkeypatch: py
     assert [each.name for each in anna.changes] == ["resync"] and rick.changes == []
 
 
+@pytest.mark.acceptance(5)
 @asynchronous
 async def test_revocation(api: ApiWorld, listening: Listening) -> None:
     """Acceptance point 5: within 5 s, and nothing is told meanwhile that is no longer theirs."""

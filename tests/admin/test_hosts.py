@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import AsyncIterator
 
+import pytest
 from attrs import evolve
 
 from qvd.db.enrolment import digest
@@ -48,6 +49,7 @@ async def test_what_a_node_tells(api: ApiWorld) -> None:
     assert set(plain) == {"id", "name"}
 
 
+@pytest.mark.acceptance(3)
 @asynchronous
 async def test_tenants_do_not_see_nodes(api: ApiWorld) -> None:
     host_id = a_node(api)

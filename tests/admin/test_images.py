@@ -54,6 +54,7 @@ async def test_change_and_block(images: ImageWorld) -> None:
 OPERATIONS = [Operation.PUBLISH, Operation.UNPUBLISH, Operation.RETIRE, Operation.ROLLBACK]
 
 
+@pytest.mark.acceptance(16)
 @pytest.mark.parametrize("operation", OPERATIONS)
 @asynchronous
 async def test_life(images: ImageWorld, operation: Operation) -> None:
@@ -75,6 +76,7 @@ async def check_step(images: ImageWorld, operation: Operation, state: DIState) -
         assert images.row(image)["state"] == expected.value
 
 
+@pytest.mark.acceptance(16)
 @asynchronous
 async def test_publication_moves_tags_and_expires_vms(images: ImageWorld) -> None:
     api = images.api

@@ -116,6 +116,7 @@ async def test_from_a_url(images: ImageWorld, monkeypatch: pytest.MonkeyPatch) -
     await stop(web)
 
 
+@pytest.mark.acceptance(15)
 @asynchronous
 async def test_a_name_with_a_private_address(images: ImageWorld, monkeypatch: pytest.MonkeyPatch) -> None:
     web = Web()
@@ -126,6 +127,7 @@ async def test_a_name_with_a_private_address(images: ImageWorld, monkeypatch: py
     await stop(web)
 
 
+@pytest.mark.acceptance(15)
 @asynchronous
 async def test_a_redirection_to_a_private_address(images: ImageWorld, monkeypatch: pytest.MonkeyPatch) -> None:
     web = Web()
@@ -139,6 +141,7 @@ async def test_a_redirection_to_a_private_address(images: ImageWorld, monkeypatc
     await stop(web)
 
 
+@pytest.mark.acceptance(15)
 @asynchronous
 async def test_a_name_that_means_something_else_afterwards(images: ImageWorld, monkeypatch: pytest.MonkeyPatch) -> None:
     """The address that was checked is the one that is called: the name is not resolved again."""
@@ -159,6 +162,7 @@ PRIVATE = """
 """
 
 
+@pytest.mark.acceptance(15)
 @pytest.mark.parametrize("address", PRIVATE.split())
 @asynchronous
 async def test_addresses_that_are_refused(address: str) -> None:
@@ -311,6 +315,7 @@ async def test_from_staging_with_progress(images: ImageWorld, tmp_path: Path) ->
     assert images.files() == [f"{image}-a b.qcow2"]
 
 
+@pytest.mark.acceptance(3)
 @asynchronous
 async def test_staging_by_the_api(images: ImageWorld, tmp_path: Path) -> None:
     api, acme = images.api, images.api.acme

@@ -88,6 +88,7 @@ async def replies(api: ApiWorld, calls: list[CallOf]) -> dict[str, tuple[int, st
     return {str(call): await call.reply(api, api.anna) for call in calls}
 
 
+@pytest.mark.acceptance(3)
 @asynchronous
 async def test_what_the_rival_has_shows_in_no_read(api: ApiWorld) -> None:
     make_ours(api)
@@ -111,6 +112,7 @@ async def test_what_the_rival_has_shows_in_no_read(api: ApiWorld) -> None:
     assert not told, "\n".join(told)
 
 
+@pytest.mark.acceptance(3)
 @asynchronous
 async def test_what_the_rival_has_is_absent_for_every_change(api: ApiWorld) -> None:
     make_ours(api)
@@ -134,6 +136,7 @@ def whole(api: ApiWorld) -> list[str]:
     return [*found, *map(str, api.ask(f"SELECT * FROM vm_runtimes WHERE vm_id >= {THEIRS} ORDER BY vm_id"))]
 
 
+@pytest.mark.acceptance(3)
 @pytest.mark.parametrize(
     "sql",
     [

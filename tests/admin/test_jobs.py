@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import AsyncIterator
 from typing import Any
 
+import pytest
 from twisted.internet.defer import Deferred
 from twisted.internet.task import Clock
 
@@ -313,6 +314,7 @@ async def test_the_log_is_bounded_and_old_jobs_go(api: ApiWorld, hands: dict[str
     assert len(log) == 200 and log[-1].endswith(" the last") and log[0].endswith(" line 301")
 
 
+@pytest.mark.acceptance(3)
 @asynchronous
 async def test_whose_jobs_one_sees(api: ApiWorld) -> None:
     colleague = api.administrator("amy", api.acme, "acme")

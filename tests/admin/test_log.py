@@ -27,6 +27,7 @@ def told(items: list[dict[str, Any]], *names: str) -> list[tuple[Any, ...]]:
     return [tuple(each[name] for name in names) for each in items]
 
 
+@pytest.mark.acceptance(22)
 @asynchronous
 async def test_a_tenants_administrators_see_what_is_theirs(api: ApiWorld) -> None:
     alice, ruth = await some_history(api)
@@ -166,6 +167,7 @@ async def test_how_long_it_is_kept(api: ApiWorld) -> None:
     assert (done[0]["before"]["days"], done[0]["after"]["days"]) == (730, 90)
 
 
+@pytest.mark.acceptance(22)
 @pytest.mark.parametrize("hold", [False, True])
 @asynchronous
 async def test_old_rows_go_and_the_trail_stays_whole(api: ApiWorld, hold: bool) -> None:

@@ -23,6 +23,7 @@ async def logged_in(world: ApiWorld, name: str = "anna", tenant: str = "acme") -
     return client
 
 
+@pytest.mark.acceptance(8)
 @asynchronous
 async def test_a_session(logins: ApiWorld) -> None:
     client = Client(logins)
@@ -134,6 +135,7 @@ async def test_rotation(logins: ApiWorld) -> None:
     assert len(logins.ask("SELECT hash FROM administrator_sessions")) == 1
 
 
+@pytest.mark.acceptance(8)
 @asynchronous
 async def test_foreign_pages(logins: ApiWorld) -> None:
     """Point 8 of the acceptance checklist; the cookie's attributes are in L{test_a_session}."""
@@ -160,6 +162,7 @@ async def test_foreign_pages(logins: ApiWorld) -> None:
     assert (await client.call("POST", "/users", {"name": "bob"}, there)).status == 201
 
 
+@pytest.mark.acceptance(9)
 @asynchronous
 async def test_legacy_hashes(logins: ApiWorld) -> None:
     """Point 9 of the acceptance checklist."""
@@ -187,6 +190,7 @@ async def test_every_character(logins: ApiWorld) -> None:
         assert (await Client(logins).log_in("anna", "acme", password)).status == 200
 
 
+@pytest.mark.acceptance(20)
 @asynchronous
 async def test_tenants_and_modes(logins: ApiWorld) -> None:
     boss = Client(logins)

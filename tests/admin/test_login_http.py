@@ -42,6 +42,7 @@ class Body:
     stopProducing = resumeProducing = pauseProducing
 
 
+@pytest.mark.acceptance(8)
 @pytest.mark.filterwarnings("ignore:Using readBody with a transport:DeprecationWarning")
 @asynchronous
 async def test_over_http(logins: ApiWorld) -> None:

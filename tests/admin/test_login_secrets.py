@@ -6,6 +6,7 @@ import hashlib
 from typing import Any
 
 import pyotp
+import pytest
 from attrs import define, field
 from twisted.logger import ILogObserver, LogEvent, eventAsText, globalLogPublisher
 from zope.interface import implementer, provider
@@ -58,6 +59,7 @@ def dump(world: ApiWorld, *but: str) -> str:
     return str(texts)
 
 
+@pytest.mark.acceptance(6)
 @asynchronous
 async def test_secrets(logins: ApiWorld) -> None:
     """Point 6 of the acceptance checklist, as far as logins go."""

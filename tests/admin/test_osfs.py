@@ -125,6 +125,7 @@ async def test_who_may_move_default(images: ImageWorld) -> None:
     assert (await api.call(tags, "PUT", f"{path}/default", {"image_id": new})).problem == "forbidden"
 
 
+@pytest.mark.acceptance(16)
 @asynchronous
 async def test_resolution_is_that_of_the_nodes(images: ImageWorld) -> None:
     api, path = images.api, f"/osfs/{images.osf}/tags"

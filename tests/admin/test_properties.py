@@ -136,6 +136,7 @@ async def test_definitions_of_a_kind(api: ApiWorld) -> None:
     assert [each["key"] for each in both.body["items"]] == ["a"]
 
 
+@pytest.mark.acceptance(18)
 @asynchronous
 async def test_values_of_types(api: ApiWorld) -> None:
     here = things(api, api.acme)
@@ -150,6 +151,7 @@ async def test_values_of_types(api: ApiWorld) -> None:
         read = await api.call(api.anna, "GET", here.of(kind))
         assert values(read) == good | {"secret": None}
         assert [each["is_set"] for each in read.body["items"]] == [True] * 4
+    assert values(await api.call(api.anna, "GET", here.of("vm") + "?effective=true"))["secret"] is None
     for key, value in {"text": 1, "integer": "x", "boolean": "yes", "secret": 5}.items():
         reply = await api.call(api.anna, "PUT", here.of("vm", key), {"value": value})
         assert reply.problem == "invalid-value"
@@ -227,6 +229,7 @@ async def test_placement_rules_are_checked(api: ApiWorld) -> None:
     assert (await api.call(api.boss, "PUT", here.of("host", "qvd.placement.require"), {"value": ""})).status == 422
 
 
+@pytest.mark.acceptance(18)
 @asynchronous
 async def test_what_a_vm_has_in_the_end_is_what_its_node_reads(api: ApiWorld) -> None:
     """OSF, image, user, VM: the later wins, here as there."""

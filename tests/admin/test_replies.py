@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import pytest
 from twisted.internet.defer import gatherResults
 
 from qvd.admin.replies import KeptReplies
@@ -18,6 +19,7 @@ def keep(world: ApiWorld) -> None:
     world.services.replies = KeptReplies(Replies(world.pool))
 
 
+@pytest.mark.acceptance(12)
 @asynchronous
 async def test_sent_again(api: ApiWorld) -> None:
     """Point 12 of the acceptance checklist; L{test_two_at_a_time} is the hard part of it."""
@@ -43,6 +45,7 @@ async def test_what_failed_may_be_tried_again(api: ApiWorld) -> None:
     assert (await api.call(api.anna, "POST", "/users", {"name": "alice"}, KEY)).status == 201
 
 
+@pytest.mark.acceptance(12)
 @asynchronous
 async def test_two_at_a_time(api: ApiWorld) -> None:
     keep(api)

@@ -52,6 +52,7 @@ async def test_make_read_change_delete(api: ApiWorld) -> None:
     assert api.trail()[0]["after"]["acls"]["negative"] == ["vm.see.mac"]
 
 
+@pytest.mark.acceptance(3)
 @asynchronous
 async def test_who_sees_which(api: ApiWorld) -> None:
     mine, theirs = await make(api, api.anna, "Mine"), await make(api, api.rick, "Theirs")

@@ -84,6 +84,7 @@ def known(api: ApiWorld, caller: Caller) -> Principal:
     return made
 
 
+@pytest.mark.acceptance(24)
 @pytest.mark.parametrize(("caller", "plan"), RUNS, ids=lambda each: each.name)
 @asynchronous
 async def test_answers_are_as_described(api: ApiWorld, tmp_path: Path, caller: Caller, plan: Plan) -> None:

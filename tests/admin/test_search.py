@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import pytest
+
 from tests.admin.world import ApiWorld, Reply
 from tests.fakes.asynchronous import asynchronous
 
@@ -30,6 +32,7 @@ async def test_names_and_numbers(api: ApiWorld) -> None:
     assert len(hits(await api.call(api.boss, "GET", "/search?q=alice"))) == 4
 
 
+@pytest.mark.acceptance(3)
 @asynchronous
 async def test_only_what_the_caller_may_see(api: ApiWorld) -> None:
     api.insert("users (tenant_id, login) VALUES (%s, 'acme fan')", api.acme)

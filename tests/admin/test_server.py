@@ -131,6 +131,7 @@ async def test_a_body_that_is_too_large_is_not_waited_for(database: str, tmp_pat
         await server.stop()
 
 
+@pytest.mark.acceptance(6)
 @asynchronous
 async def test_the_log_has_a_line_for_each_request_without_what_was_asked(database: str, tmp_path: Path) -> None:
     events: list[LogEvent] = []

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import pytest
+
 from qvd.model.configuration import EXPIRING_DAYS
 from tests.admin.world import ApiWorld
 from tests.fakes.asynchronous import asynchronous
@@ -40,6 +42,7 @@ def expires(api: ApiWorld, vm: int, kind: str, days: float) -> None:
     api.ask(f"UPDATE vm_runtimes SET vm_expiration_{kind} = now() + %s * interval '1 day' WHERE vm_id = %s", days, vm)
 
 
+@pytest.mark.acceptance(3)
 @asynchronous
 async def test_each_counts_what_is_theirs(api: ApiWorld) -> None:
     host = api.insert("hosts (name, address) VALUES ('node1', '127.0.0.1')")

@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any
 
 import psutil
+import pytest
 from attrs import define, field
 from twisted.internet import reactor
 from twisted.internet.defer import Deferred
@@ -239,6 +240,7 @@ def readers() -> Sequence[Any]:
     return found
 
 
+@pytest.mark.acceptance(14)
 @asynchronous
 async def test_memory_does_not_grow_with_the_file(server: Server) -> None:
     """QVD_UPLOAD_MIB=2048 is the size that was promised; so much does not go through at each commit."""

@@ -26,6 +26,7 @@ def pass_time(world: ApiWorld, seconds: int) -> None:
     )
 
 
+@pytest.mark.acceptance(10)
 @asynchronous
 async def test_the_sixth_failure_waits(logins: ApiWorld) -> None:
     """Point 10 of the acceptance checklist."""

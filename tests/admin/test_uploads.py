@@ -45,6 +45,7 @@ async def test_in_pieces(images: ImageWorld) -> None:
     assert trail[2]["before"] == {"offset": 4000} and trail[2]["after"] == {"offset": 8000, "size": len(DISK)}
 
 
+@pytest.mark.acceptance(14)
 @asynchronous
 async def test_interrupted_five_times(images: ImageWorld) -> None:
     image, upload = await images.upload()
@@ -127,6 +128,7 @@ async def test_second_writer(images: ImageWorld) -> None:
     assert (await images.settled(image))["checksum"] == SUM
 
 
+@pytest.mark.acceptance(3)
 @asynchronous
 async def test_owner_only(images: ImageWorld) -> None:
     api = images.api
@@ -168,6 +170,7 @@ async def test_cancel_while_it_comes(images: ImageWorld, path: str) -> None:
     assert images.files() == [] and images.api.ask("SELECT * FROM dis") == []
 
 
+@pytest.mark.acceptance(14)
 @pytest.mark.parametrize("where", ["pwrite", "fdatasync"])
 @asynchronous
 async def test_full_disk(images: ImageWorld, monkeypatch: pytest.MonkeyPatch, where: str) -> None:
@@ -211,6 +214,7 @@ HOSTILE = [
 ]
 
 
+@pytest.mark.acceptance(14)
 @pytest.mark.parametrize("name", HOSTILE)
 @asynchronous
 async def test_hostile_names(images: ImageWorld, name: str) -> None:

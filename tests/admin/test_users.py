@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from tests.admin.canary import CANARY
 from tests.admin.world import ApiWorld
 from tests.fakes.asynchronous import asynchronous
 
@@ -126,3 +127,20 @@ async def test_the_last_page_that_there_can_be(api: ApiWorld) -> None:
     assert (await api.call(api.anna, "GET", "/users?page=1000001")).problem == "malformed-request"
     for page in (1000001, 1 << 60, -1):
         assert (await api.call(api.anna, "POST", "/users/search", {"page": page})).problem == "invalid-value"
+
+
+@asynchronous
+async def test_password(api: ApiWorld) -> None:
+    made = await api.call(api.anna, "POST", "/users", {"name": "alice"})
+    path = f"/users/{made.body['id']}/password"
+    assert (await api.call(api.anna, "PUT", path, {"password": f"{CANARY} new"})).status == 204
+    [row] = api.ask("SELECT password FROM users")
+    assert row["password"] == await api.services.hasher.hash(f"{CANARY} new")
+    assert (await api.call(api.anna, "PUT", path, {"password": ""})).status == 422
+    assert (await api.call(api.rick, "PUT", path, {"password": "taken"})).status == 404
+    weak = api.with_only(api.anna, "user.update.name", "user.update.description", "user.create.")
+    assert (await api.call(weak, "PUT", path, {"password": "taken"})).body["acl"] == "user.update.password"
+    assert api.ask("SELECT password FROM users") == [row]
+    last = api.trail()[1]
+    assert (last["action"], last["outcome"], last["object_name"]) == ("user.password", "done", "alice")
+    assert last["arguments"]["body"] == {"password": "***"}

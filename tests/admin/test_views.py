@@ -87,6 +87,7 @@ async def test_choices_that_are_none(api: ApiWorld, body: dict[str, Any]) -> Non
     assert api.ask("SELECT * FROM views") == []
 
 
+@pytest.mark.acceptance(3)
 @asynchronous
 async def test_who_may_choose_for_others(api: ApiWorld) -> None:
     some = api.with_only(api.anna, "user.see-main.", "views.update.filters-mobile")

@@ -117,7 +117,7 @@ class ApiWorld:
     @ivar boss: over all tenants. C{anna} is of acme, C{rick} of rival. All hold all permissions.
     """
 
-    def __init__(self, dsn: str, options: str = "") -> None:
+    def __init__(self, dsn: str, options: str = "", deadline: float = 10.0) -> None:
         """@param options: of the pool's sessions, as C{psql} takes them."""
         self._admin = psycopg2.connect(dsn)
         self._admin.autocommit = True
@@ -126,7 +126,7 @@ class ApiWorld:
             reactor,
             psycopg2.extensions.make_dsn(dsn, user="qvd_api", options=options),
             size=4,
-            deadline=10.0,
+            deadline=deadline,
             rng=Random(1),
         )
         self.people: dict[int, Principal] = {}

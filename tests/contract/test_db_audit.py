@@ -61,6 +61,7 @@ def test_an_empty_trail(database: str) -> None:
     assert audit.verify(database) == audit.Verdict(0, audit.START)
 
 
+@pytest.mark.acceptance(22)
 @pytest.mark.parametrize(
     ("sql", "row"),
     [
@@ -114,6 +115,7 @@ def test_a_purge_takes_the_oldest_and_leaves_a_whole_trail(trail: Trail) -> None
     assert trail.broken() == 3
 
 
+@pytest.mark.acceptance(22)
 def test_nothing_is_purged_under_a_legal_hold_or_before_its_time(trail: Trail) -> None:
     assert audit.purge(trail.dsn, "test") == 0
     trail.older("{1,2}")

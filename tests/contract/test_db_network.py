@@ -154,6 +154,7 @@ class TestAddresses:
         with pytest.raises(psycopg2.errors.UniqueViolation):
             world.ask("UPDATE vms SET ip = '10.0.0.99' WHERE id = %s", other)
 
+    @pytest.mark.acceptance(17)
     def test_fifty_creations_at_once(self, world: World, dsn: str) -> None:
         give(dsn)
         insert = "INSERT INTO vms (tenant_id, user_id, osf_id, name) VALUES (%s, %s, %s, %s)"

@@ -81,6 +81,7 @@ def test_the_migration_makes_the_shipped_roles(there: Installation) -> None:
     assert there.ask("SELECT count(*) FROM roles WHERE fixed AND tenant_id = -1") == [(len(GRAPH),)]
 
 
+@pytest.mark.acceptance(19)
 @asynchronous
 async def test_shipped_roles_are_read_as_they_are_declared(pool: Pool) -> None:
     assert await Roles(pool).graph(GRAPH) == GRAPH
@@ -147,6 +148,7 @@ def test_no_role_inherits_itself(there: Installation) -> None:
         there.ask("UPDATE role_parents SET parent_id = %s WHERE role_id = %s", first, second)
 
 
+@pytest.mark.acceptance(19)
 def test_two_halves_of_a_circle_at_once(there: Installation) -> None:
     first, second = there.role(-1, "a"), there.role(-1, "b")
     failures: list[psycopg2.Error] = []
@@ -178,6 +180,7 @@ def test_a_role_does_not_have_and_exclude_the_same(there: Installation) -> None:
         there.ask("INSERT INTO role_acls VALUES (%s, 'all', true)", role_id)
 
 
+@pytest.mark.acceptance(28)
 @asynchronous
 async def test_repair(there: Installation, pool: Pool) -> None:
     """Acceptance 28: every role is damaged, and somebody gets it all back, for a while, in the audit trail."""
@@ -201,6 +204,7 @@ async def test_repair(there: Installation, pool: Pool) -> None:
     assert effective(GRAPH, [ROOT]) == set(CATALOGUE)
 
 
+@pytest.mark.acceptance(28)
 def test_repair_from_the_command_line(there: Installation, capsys: pytest.CaptureFixture[str]) -> None:
     acme = there.insert("tenants (name) VALUES ('acme')")
     anna = there.administrator(acme, "anna")

@@ -86,6 +86,7 @@ def test_patterns() -> None:
         expanded(["vm.fly.*"])
 
 
+@pytest.mark.acceptance(19)
 def test_totals_of_the_shipped_roles() -> None:
     """Acceptance 19: as many permissions as in QVD 4.2, before the masks."""
     found = {role.name: len(effective(GRAPH, [role.role_id]) & ORIGINAL) for role in ALL if role.role_id <= 67}
@@ -126,6 +127,7 @@ def test_matrix() -> None:
     assert set(cells["WAT Config"]) == {"Manager"}
 
 
+@pytest.mark.acceptance(19)
 @given(graphs())
 def test_closure(graph: dict[int, Role]) -> None:
     for role_id, role in graph.items():
@@ -141,6 +143,7 @@ def test_origins_have_it_of_their_own(graph: dict[int, Role]) -> None:
         assert whence and all(name in graph[role_id].positives for role_id in whence)
 
 
+@pytest.mark.acceptance(19)
 @given(graphs(), st.data())
 def test_no_role_inherits_itself(graph: dict[int, Role], data: st.DataObject) -> None:
     child = graph[data.draw(st.sampled_from(sorted(graph)))]
@@ -157,6 +160,7 @@ def test_no_role_inherits_itself(graph: dict[int, Role], data: st.DataObject) ->
     assert not (changed.positives | changed.negatives) & effective(graph, [parent])
 
 
+@pytest.mark.acceptance(19)
 @given(graphs(), st.data())
 def test_giving_and_taking(graph: dict[int, Role], data: st.DataObject) -> None:
     role = graph[data.draw(st.sampled_from(sorted(graph)))]
@@ -172,6 +176,7 @@ def test_giving_and_taking(graph: dict[int, Role], data: st.DataObject) -> None:
     assert effective({**graph, role.role_id: take(graph, both, name)}, [role.role_id]) == before - {name}
 
 
+@pytest.mark.acceptance(19)
 @given(graphs(), st.data())
 def test_no_exclusion_is_left_over(graph: dict[int, Role], data: st.DataObject) -> None:
     """Defect E1 of QVD 4.2."""

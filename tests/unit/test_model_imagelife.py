@@ -24,6 +24,7 @@ PERMITTED = {
 }
 
 
+@pytest.mark.acceptance(16)
 @pytest.mark.parametrize("state", DIState)
 @pytest.mark.parametrize("operation", Operation)
 def test_every_pair(state: DIState, operation: Operation) -> None:
@@ -31,6 +32,7 @@ def test_every_pair(state: DIState, operation: Operation) -> None:
     assert (found.value if found else None) == PERMITTED.get((state.value, operation.value))
 
 
+@pytest.mark.acceptance(16)
 def test_the_table_is_total() -> None:
     assert set(LIFE) == set(DIState)
 

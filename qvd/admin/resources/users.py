@@ -4,8 +4,9 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from typing import Any
+from typing import Annotated, Any
 
+import msgspec
 from attrs import evolve
 
 from qvd.admin.call import Answer, Call
@@ -26,6 +27,7 @@ from qvd.model.declared import Creates, Field, Kind, Resource, Values
 
 NAME = r"^[^\s@#\x00-\x1f][^\x00-\x1f@#]*$"
 """No separator between user and tenant, nothing that cannot be typed."""
+LONGEST_PASSWORD = 1024
 
 USERS = Resource(
     name="user",
@@ -61,7 +63,7 @@ USERS = Resource(
             column="users.password",
             creates=Creates.MAY,
             least=1,
-            most=1024,
+            most=LONGEST_PASSWORD,
             filters=False,
             sorts=False,
         ),
@@ -104,6 +106,12 @@ USERS = Resource(
 
 
 CASCADE = Parameter("cascade", {"type": "string", "enum": ["vms"]}, "Whether the user's VMs go as well: vms")
+
+
+class UserPassword(msgspec.Struct, forbid_unknown_fields=True):
+    """Body that sets a user's password."""
+
+    password: Annotated[str, msgspec.Meta(min_length=1, max_length=LONGEST_PASSWORD)]
 
 
 class Users(Collection):
@@ -155,8 +163,30 @@ class Users(Collection):
         return [
             self.switch("block", True),
             self.switch("unblock", False),
+            Endpoint(
+                method="PUT",
+                path="/users/{id}/password",
+                action="user.password",
+                need=acl("user.update.password"),
+                handler=self.set_password,
+                summary="Users: set the password of one",
+                body=UserPassword,
+                tag="users",
+            ),
             vms_of(self, "user_id"),
         ]
+
+    async def set_password(self, call: Call) -> Answer:
+        hashed = await call.services.hasher.hash(call.body.password)
+
+        async def work(tx: ITransaction) -> Answer:
+            current: Values = await self.locked(call, tx)
+            await call.services.records.update(self.resource, current["id"], {"password": hashed}, tx)
+            # The trail has that it was set: nobody reads a password, nor what was made of it.
+            call.subject = self.subject(current, current)
+            return Answer(204)
+
+        return await self.changing(call, work)
 
     def switch(self, verb: str, blocked: bool) -> Endpoint:
         """C{block} and C{unblock}."""
