@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import AsyncIterator
 from typing import Any
 
+import pytest
 from attrs import evolve
 
 from qvd.admin.api import all_endpoints
@@ -143,6 +144,7 @@ async def test_a_call_that_comes_again_does_nothing_again(api: ApiWorld) -> None
     assert api.trail()[-1]["after"] == {"succeeded": 2, "failed": 0, "dry_run": False}
 
 
+@pytest.mark.acceptance(13)
 @asynchronous
 async def test_many_are_a_job(api: ApiWorld, hands: Hands) -> None:
     ids, [foreign] = users(api, api.acme, 120), users(api, api.rival, 1, "their")
@@ -160,6 +162,7 @@ async def test_many_are_a_job(api: ApiWorld, hands: Hands) -> None:
     assert sum(each["action"] == "user.block" and each["outcome"] == "done" for each in api.trail()) == 120
 
 
+@pytest.mark.acceptance(13)
 @asynchronous
 async def test_a_job_that_was_killed_does_none_twice(api: ApiWorld, hands: Hands) -> None:
     """The one before is interrupted anywhere, is not told, and works on when the other one has the job."""
@@ -177,6 +180,7 @@ async def test_a_job_that_was_killed_does_none_twice(api: ApiWorld, hands: Hands
     assert sorted(done) == sorted(ids)
 
 
+@pytest.mark.acceptance(13)
 @asynchronous
 async def test_a_job_is_cancelled_and_goes_on(api: ApiWorld, hands: Hands) -> None:
     ids = users(api, api.acme, 400)

@@ -21,9 +21,11 @@ PERMITTED = {
     ("published", "retire"): "retired",
     ("published", "rollback"): "ready",
     ("retired", "publish"): "published",
+    ("fail", "begun-again"): "uploading",
 }
 
 
+@pytest.mark.acceptance(16)
 @pytest.mark.parametrize("state", DIState)
 @pytest.mark.parametrize("operation", Operation)
 def test_every_pair(state: DIState, operation: Operation) -> None:
