@@ -1,4 +1,4 @@
-# -*- test-case-name: tests.unit.test_admin_collections -*-
+# -*- test-case-name: tests.admin.test_users -*-
 """Whose an object is, which of its members a caller may set, and what it may refer to."""
 
 from __future__ import annotations

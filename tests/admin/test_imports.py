@@ -20,7 +20,7 @@ from qvd.admin import imagefiles
 from qvd.admin.fetch import AddressRefused, Fetcher, checked_url
 from qvd.admin.jobs import images as imagejobs
 from qvd.admin.jobs import runner
-from qvd.model.errors import InvalidRequest
+from qvd.model.errors import InvalidRequest, Unavailable
 from tests.admin.imageworld import DISK, SUM, ImageWorld, images, write
 from tests.fakes.asynchronous import asynchronous, spawn, until
 
@@ -62,6 +62,10 @@ class Web(Resource):
         if what == "missing":
             request.setResponseCode(404)
             return b"no"
+        if what == "elsewhere":
+            request.setResponseCode(206)
+            request.setHeader(b"content-range", b"bytes 5-9/10")
+            return b"56789"
         if what == "tagged":
             return self.tagged(request)
         if what in ("stalls", "ends"):
@@ -289,6 +293,18 @@ async def test_from_https_to_http() -> None:
 
 
 @asynchronous
+async def test_a_part_that_was_not_asked_for(images: ImageWorld, monkeypatch: pytest.MonkeyPatch) -> None:
+    web = Web()
+    fetcher = known(images, monkeypatch, Names(images_example=["127.0.0.1"]))
+    row = await imported(images, web.url("elsewhere"))
+    assert row["state"] == "fail" and row["message"] == "The server answered 206"
+    for start, mark in ((4, '"one"'), (50, '"one"'), (0, "")):
+        with pytest.raises(Unavailable, match="answered 206"):
+            await fetcher.open(web.url("elsewhere"), start, mark)
+    await stop(web)
+
+
+@asynchronous
 async def test_too_large(images: ImageWorld, monkeypatch: pytest.MonkeyPatch) -> None:
     web = Web()
     images.api.services.places = evolve(images.places, largest=len(DISK) - 1)
@@ -313,7 +329,7 @@ async def test_wrong_checksum(images: ImageWorld, monkeypatch: pytest.MonkeyPatc
 async def test_cancelled(images: ImageWorld, monkeypatch: pytest.MonkeyPatch, patient: bool) -> None:
     """In the middle, where the server says nothing any more; and before anybody has begun with it."""
     web, api = Web(), images.api
-    known(images, monkeypatch, Names(images_example=["127.0.0.1"])).silence = 1.0 if patient else 20.0
+    known(images, monkeypatch, Names(images_example=["127.0.0.1"])).silence = 3.0 if patient else 20.0
     monkeypatch.setattr(runner, "PATIENCE", 20.0 if patient else 0.5)
     made = await images.make({"type": "url", "url": web.url("stalls")})
     image, job = made.body["image"]["id"], made.body["job"]
@@ -322,8 +338,7 @@ async def test_cancelled(images: ImageWorld, monkeypatch: pytest.MonkeyPatch, pa
     assert (await api.call(images.anna, "DELETE", f"/jobs/{job}")).status == 200
     await images.settled(image)
     assert images.row(image)["state"] == "fail" and images.files() == []
-    if not patient:
-        assert images.row(image)["message"] == "It was cancelled" and images.job(image)["state"] == "cancelled"
+    assert images.row(image)["message"] == "It was cancelled" and images.job(image)["state"] == "cancelled"
     await images.stop()
     waiting = (await images.make({"type": "url", "url": web.url()})).body
     await api.call(images.anna, "DELETE", f"/jobs/{waiting['job']}")

@@ -137,19 +137,18 @@ class Making:
         except (DatabaseUnavailable, OwnershipLost):
             # Another one goes on, or we do, later.
             raise
-        except JobCancelled:
-            await self._fail(CANCELLED)
-            raise
         except CancelledError:
             # When the service stops, or the job is another one's, nobody has cancelled it.
             if self.context.cancelled:
                 await self._fail(CANCELLED)
             raise
-        except StorageFull as error:
-            await self._fail(error.text)
-            raise Problem("insufficient-storage", error.text) from error
         except Exception as error:
+            if self.context.cancelled:
+                await self._fail(CANCELLED)
+                raise JobCancelled from error
             await self._fail(problem_in(error))
+            if isinstance(error, StorageFull):
+                raise Problem("insufficient-storage", error.text) from error
             raise
 
     async def make(self) -> Mapping[str, Any]:
