@@ -10,6 +10,7 @@ from qvd.admin.description import Description
 from qvd.admin.endpoint import Endpoint, Operations
 from qvd.admin.events.endpoints import event_endpoints
 from qvd.admin.jobs.bulk import BulkJobs
+from qvd.admin.jobs.images import IMAGE_JOBS
 from qvd.admin.jobs.kinds import JobKind
 from qvd.admin.jobs.purge import Purge
 from qvd.admin.jobs.stops import STOP_VMS
@@ -78,7 +79,10 @@ def all_endpoints(kinds: Sequence[type[Collection]] = COLLECTIONS) -> Sequence[E
     return [*found, *Description(found).endpoints]
 
 
-def all_jobs(kinds: Sequence[type[Collection]] = COLLECTIONS) -> Sequence[JobKind]:
-    """What a L{qvd.admin.jobs.runner.JobRunner} runs."""
+def all_jobs(kinds: Sequence[type[Collection]] = COLLECTIONS, images: bool = True) -> Sequence[JobKind]:
+    """What a L{qvd.admin.jobs.runner.JobRunner} runs.
+
+    @param images: those too that work on the files of images.
+    """
     peers = all_collections(kinds)
-    return [BulkJobs(peers).kind, Purge(peers).kind, STOP_VMS]
+    return [BulkJobs(peers).kind, Purge(peers).kind, STOP_VMS, *(IMAGE_JOBS if images else ())]

@@ -22,8 +22,8 @@ from qvd.admin.api import all_endpoints, all_jobs
 from qvd.admin.daemon import Daemon, Part
 from qvd.admin.dispatch import Dispatcher
 from qvd.admin.events.feed import Feed
+from qvd.admin.imageoutcome import sweep
 from qvd.admin.imagework import ImageWork
-from qvd.admin.imports import recover, sweep
 from qvd.admin.jobs.runner import JobRunner
 from qvd.admin.login.gate import SessionGate
 from qvd.admin.login.principals import Absent
@@ -117,7 +117,10 @@ class Composition:
         self.services.feed = self.feed
         self.bells = Bells(reactor, database_parameters(settings), machine.random, application="qvd administration")
         holder = f"{socket.gethostname()} {os.getpid()}"
-        self.jobs = JobRunner(self.services, all_jobs(), reactor, holder, self.bells)
+        kinds = all_jobs(images=self.services.places is not None)
+        self.jobs = JobRunner(self.services, kinds, reactor, holder, self.bells)
+        self.numbers.watch("qvd_jobs_waiting", "Jobs that nobody runs yet", lambda: self.jobs.waiting)
+        self.numbers.watch("qvd_jobs_running", "Jobs that this service runs", lambda: self.jobs.running)
         self.sweeps = LoopingCall(lambda: Deferred.fromCoroutine(sweep(self.services)).addErrback(self._unswept))
         self.sweeps.clock = reactor
         self.context = make_server_context(settings.text("admin.tls.cert"), settings.text("admin.tls.key"))
@@ -189,11 +192,11 @@ class Composition:
         self.hasher.stop()
         return deferToThread(self.hasher.join)
 
-    def _start_images(self) -> Any:
-        """What an earlier run left in the middle goes on; what nobody goes on with is given up from time to time."""
+    def _start_images(self) -> None:
+        """Uploads that nobody goes on with are given up from time to time."""
         self.services.image_work.start()
-        self.sweeps.start(SWEEP_SECONDS, now=False)
-        return Deferred.fromCoroutine(recover(self.services))
+        if self.services.places is not None:
+            self.sweeps.start(SWEEP_SECONDS, now=False)
 
     def _stop_images(self) -> Any:
         if self.sweeps.running:

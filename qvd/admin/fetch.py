@@ -33,6 +33,7 @@ from qvd.model.outbound import Network, is_allowed
 HOPS = 5
 CONNECT_SECONDS = 30.0
 MOST_ADDRESSES = 32
+LONGEST_MARK = 256
 Resolve = Callable[[str, int], Awaitable[Sequence[str]]]
 """Addresses of a host's name."""
 
@@ -87,14 +88,16 @@ class Fetcher:
     silence: float = 60.0
     trust: Any = None
 
-    async def open(self, url: str) -> Download:
+    async def open(self, url: str, start: int = 0, mark: str = "") -> Download:
         """Ask for it, and follow where the server sends us.
 
+        @param start: the first byte that is wanted, if the file is still the one with that C{mark}; else it comes
+            from its beginning.
         @raise AddressRefused: that leads to an address that may not be called.
         @raise Unavailable: the server does not give it.
         """
         for _ in range(HOPS + 1):
-            response = await self._request(url)
+            response = await self._request(url, start, mark)
             if response.code not in (301, 302, 303, 307, 308):
                 break
             abandon(response)
@@ -107,13 +110,15 @@ class Fetcher:
             url = following
         else:
             raise Unavailable(f"The server redirects more than {HOPS} times")
-        if response.code != 200:
+        if response.code == 200:
+            start = 0
+        elif response.code != 206 or not begins_at(response, start):
             abandon(response)
             raise Unavailable(f"The server answered {response.code}")
-        length = response.length if isinstance(response.length, int) else None
-        return Download(self.reactor, response, length, self.silence)
+        length = response.length + start if isinstance(response.length, int) else None
+        return Download(self.reactor, response, length, self.silence, start)
 
-    async def _request(self, url: str) -> Any:
+    async def _request(self, url: str, start: int = 0, mark: str = "") -> Any:
         parts = urlsplit(url)
         host = parts.hostname or ""
         port = parts.port or (443 if parts.scheme == "https" else 80)
@@ -121,6 +126,10 @@ class Fetcher:
         where = Checked(self.reactor, address, host, port, self.trust)
         agent = Agent.usingEndpointFactory(self.reactor, where)  # type: ignore[no-untyped-call]
         headers = Headers({b"user-agent": [b"qvd"], b"accept": [b"*/*"], b"accept-encoding": [b"identity"]})
+        if start and mark:
+            # RFC 9110, section 13.1.5: all of it, where it is another one by now.
+            headers.setRawHeaders(b"range", [f"bytes={start}-".encode()])
+            headers.setRawHeaders(b"if-range", [mark.encode("latin-1")])
         asking = agent.request(b"GET", url.encode("ascii"), headers)
         asking.addTimeout(self.silence, self.reactor)
         try:
@@ -176,6 +185,23 @@ class Checked:
         return endpoint
 
 
+def header(response: Any, name: bytes) -> str:
+    """The only one of that name; empty: there is none, or several."""
+    found = response.headers.getRawHeaders(name) or []
+    return found[0].decode("latin-1") if len(found) == 1 else ""
+
+
+def begins_at(response: Any, start: int) -> bool:
+    """Whether the server sends what it was asked for."""
+    return start > 0 and header(response, b"content-range").startswith(f"bytes {start}-")
+
+
+def strong_mark(response: Any) -> str:
+    """What names this very version of the file, if the server tells: a strong entity tag."""
+    found = header(response, b"etag")
+    return found if found.startswith('"') and len(found) <= LONGEST_MARK else ""
+
+
 def abandon(response: Any) -> None:
     """Nobody wants the body: end the connection."""
     response.deliverBody(Closing())
@@ -193,13 +219,17 @@ class Closing(Protocol):
 class Download(Protocol):
     """What the server sends, as a L{qvd.admin.bodies.Body}.
 
-    @ivar length: that the server has announced.
+    @ivar length: of the whole file, that the server has announced.
+    @ivar start: the first byte that comes.
+    @ivar mark: of this version of the file; empty: there is none.
     """
 
-    def __init__(self, reactor: Any, response: Any, length: int | None, silence: float) -> None:
+    def __init__(self, reactor: Any, response: Any, length: int | None, silence: float, start: int = 0) -> None:
         self._reactor = reactor
         self._silence = silence
         self.length = length
+        self.start = start
+        self.mark = strong_mark(response)
         self._transport: Any = None
         self._stream = BodyStream(length, self._pause, self._resume)
         response.deliverBody(self)

@@ -58,6 +58,14 @@ class SharedFile:
         with self.using() as fd:
             return os.read(fd, most)
 
+    def go_to(self, mark: str, offset: int) -> tuple[str, int, int]:
+        """Have the next reading begin there, if the file is still the one with that mark, and else at its beginning.
+        Returns its mark, where it begins, and its length."""
+        with self.using() as fd:
+            status = os.fstat(fd)
+            found = f"{status.st_ino} {status.st_size} {status.st_mtime_ns}"
+            return found, os.lseek(fd, offset if found == mark else 0, os.SEEK_SET), status.st_size
+
     def close(self) -> None:
         """Once, and no more."""
         with self._lock:
@@ -71,13 +79,39 @@ class Part:
     """An unfinished file that nobody else writes to meanwhile, in this process or another.
 
     @ivar offset: where the next byte goes.
-    @ivar digest: of what was written, where it was written from the beginning on. C{head}: of that, the first bytes.
+    @ivar seen: bytes that C{digest} is of, from the first one on; C{head}: the first of them.
     """
 
     file: SharedFile
     offset: int
+    seen: int = 0
     digest: Any = field(factory=hashlib.sha256)
     head: bytes = b""
+
+    def read_on(self, most: int) -> bool:
+        """See a piece more of what is there already; False: that was all."""
+        try:
+            with self.file.using() as fd:
+                data = os.pread(fd, min(most, self.offset - self.seen), self.seen)
+        except OSError as error:
+            raise trouble(error) from error
+        self._see(memoryview(data))
+        return bool(data)
+
+    def clear(self) -> None:
+        """Begin anew."""
+        try:
+            with self.file.using() as fd:
+                os.ftruncate(fd, 0)
+        except OSError as error:
+            raise trouble(error) from error
+        self.offset = self.seen = 0
+        self.digest, self.head = hashlib.sha256(), b""
+
+    def _see(self, view: memoryview) -> None:
+        self.digest.update(view)
+        self.head = (self.head + bytes(view[: HEAD - len(self.head)]))[:HEAD]
+        self.seen += len(view)
 
     def append(self, data: bytes) -> None:
         """@raise StorageFull: what could be written is there, and the offset says how much."""
@@ -88,8 +122,7 @@ class Part:
         try:
             while view:
                 written = os.pwrite(fd, view, self.offset)
-                self.digest.update(view[:written])
-                self.head = (self.head + bytes(view[: HEAD - len(self.head)]))[:HEAD]
+                self._see(view[:written])
                 self.offset += written
                 view = view[written:]
         except OSError as error:
@@ -104,8 +137,8 @@ class Part:
             raise trouble(error) from error
 
     def found(self) -> Found:
-        """What was written since the beginning."""
-        return Found(self.offset, self.digest.hexdigest(), sniff(self.head))
+        """What it is that was seen."""
+        return Found(self.seen, self.digest.hexdigest(), sniff(self.head))
 
     def close(self) -> None:
         """Let others write."""
@@ -116,10 +149,10 @@ def part_path(places: ImagePlaces, image_id: int) -> Path:
     return places.parts / str(int(image_id))
 
 
-def open_part(places: ImagePlaces, image_id: int, afresh: bool = False) -> Part:
+def open_part(places: ImagePlaces, image_id: int, keep: int | None = None) -> Part:
     """Open an unfinished file, or begin it.
 
-    @param afresh: without what is there already.
+    @param keep: bytes of what is there already that are good: the others go. L{None}: all are.
     @raise Conflict: somebody writes to it.
     """
     try:
@@ -129,12 +162,12 @@ def open_part(places: ImagePlaces, image_id: int, afresh: bool = False) -> Part:
         raise trouble(error) from error
     try:
         fcntl.flock(fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        if afresh:
-            os.ftruncate(fd, 0)
+        if keep is not None and os.fstat(fd).st_size > keep:
+            os.ftruncate(fd, keep)
         return Part(SharedFile(fd), os.fstat(fd).st_size)
     except BlockingIOError:
         os.close(fd)
-        raise Conflict("Another request is writing to this upload") from None
+        raise Conflict("Somebody else is writing to this file") from None
     except OSError as error:
         os.close(fd)
         raise trouble(error) from error
@@ -170,17 +203,16 @@ class Found:
     type: ImageType
 
 
-def examine(places: ImagePlaces, image_id: int, name: str) -> Found:
-    """Read a file through that is not verified yet. It may have its name already, from a time that was cut short."""
+def open_received(places: ImagePlaces, image_id: int, name: str) -> Part:
+    """Open a whole file that is not verified yet. It may have its name already, from a time that was cut short.
+
+    @raise NotFound: it is gone.
+    """
     path = part_path(places, image_id)
     try:
         path = path if path.exists() else places.images / checked_name(name)
         fd = os.open(path, os.O_RDONLY | os.O_NOFOLLOW | os.O_CLOEXEC)
-        with os.fdopen(fd, "rb", buffering=0) as file:
-            head = file.read(HEAD)
-            file.seek(0)
-            digest = hashlib.file_digest(file, "sha256").hexdigest()
-            return Found(os.fstat(fd).st_size, digest, sniff(head))
+        return Part(SharedFile(fd), os.fstat(fd).st_size)
     except FileNotFoundError:
         raise NotFound("The file that was received is not there any more") from None
     except OSError as error:
@@ -224,16 +256,18 @@ def sync_folder(folder: Path) -> None:
 
 
 def remove(places: ImagePlaces, image_id: int, name: str = "") -> None:
-    """Take away an image's unfinished file, and the one of that name. That they are gone already is no harm."""
+    """Take away an image's unfinished file, and the one of that name, unless that is another one, which was there
+    before. That they are gone already is no harm."""
+    part, target = part_path(places, image_id), places.images / checked_name(name) if name else None
     try:
-        part_path(places, image_id).unlink(missing_ok=True)
-        if name:
-            (places.images / checked_name(name)).unlink(missing_ok=True)
+        if target is not None and target.exists() and (not part.exists() or same(part, target)):
+            target.unlink(missing_ok=True)
+        part.unlink(missing_ok=True)
     except OSError as error:
         raise trouble(error) from error
 
 
-def open_staged(places: ImagePlaces, tenant_id: int | None, name: str) -> int:
+def open_staged(places: ImagePlaces, tenant_id: int | None, name: str) -> SharedFile:
     """Open a file of the staging folder: the tenant's own, or one for all.
 
     @raise NotFound: there is none.
@@ -245,7 +279,7 @@ def open_staged(places: ImagePlaces, tenant_id: int | None, name: str) -> int:
         except OSError:
             continue
         if stat.S_ISREG(os.fstat(fd).st_mode):
-            return fd
+            return SharedFile(fd)
         os.close(fd)
     raise NotFound("There is no such file in the staging folder")
 

@@ -3,12 +3,10 @@
 
 from __future__ import annotations
 
-import os
 from collections.abc import Mapping
 from typing import Annotated, Any
 from urllib.parse import urlsplit
 
-import msgspec
 from msgspec import Meta, Struct
 
 from qvd.admin.call import Call
@@ -64,10 +62,11 @@ class UploadPlace(Struct, forbid_unknown_fields=True):
 
 
 class Made(Struct, forbid_unknown_fields=True):
-    """An image that is being made. C{upload}: where to send its file, if it is sent."""
+    """An image that is being made. C{upload}: where to send its file, if it is sent; C{job}: what fetches it else."""
 
     image: dict[str, Any]
     upload: UploadPlace | None
+    job: int | None
 
 
 def places_of(call: Call) -> ImagePlaces:
@@ -91,7 +90,7 @@ async def check_source(call: Call, source: Source) -> None:
             case StagingSource():
                 checked_name(source.file)
                 # That it is there is seen again when it is copied: this is for a clear answer now.
-                os.close(await work.run(open_staged, places, staging_tenant(call), source.file))
+                await work.run((await work.open(open_staged, places, staging_tenant(call), source.file)).close)
             case UrlSource():
                 checked_url(source.url)
     except InvalidRequest as error:
@@ -118,11 +117,6 @@ def hidden(source: Source) -> Source:
     except ValueError:
         url = "no URL"
     return UrlSource(url=url, checksum=source.checksum)
-
-
-def arguments_of(call: Call, image_id: int, source: Source) -> dict[str, Any]:
-    """What L{qvd.admin.imports.import_image} is called with: plain values, fit for a row of a job."""
-    return {"image_id": image_id, "tenant_id": staging_tenant(call), "source": msgspec.to_builtins(source)}
 
 
 async def open_source(call: Call, tx: ITransaction, image_id: int, source: Source) -> dict[str, Any] | None:

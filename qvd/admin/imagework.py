@@ -4,7 +4,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Coroutine
-from typing import Any, ParamSpec, TypeVar
+from typing import Any, ParamSpec, Protocol, TypeVar
 
 from attrs import define, field
 from twisted.internet.defer import CancelledError, Deferred, DeferredList
@@ -18,6 +18,15 @@ from qvd.model.errors import QVDError
 
 P = ParamSpec("P")
 T = TypeVar("T")
+
+
+class Closes(Protocol):
+    """An open file."""
+
+    def close(self) -> None: ...
+
+
+C = TypeVar("C", bound=Closes)
 THREADS = 8
 log = Logger()
 
@@ -30,7 +39,7 @@ def make_pool() -> ThreadPool:
 class ImageWork:
     """Made at the start of the service, and stopped at its end.
 
-    @ivar stopping: what is cancelled now is so because the service ends.
+    @ivar stopping: the service ends.
     """
 
     reactor: Any
@@ -68,12 +77,24 @@ class ImageWork:
         self._running.discard(done)
         return result
 
-    def launch(self, what: str, work: Coroutine[Any, Any, Any]) -> None:
-        """Beside requests, and nobody waits for it."""
-        self.spawn(what, work).addErrback(told, what)
+    async def open(self, work: Callable[P, C], *args: P.args, **kwargs: P.kwargs) -> C:
+        """In a thread, what opens a file. Where nobody waits for it any more, the file is closed again."""
 
-    async def apart(self, what: str, work: Coroutine[Any, Any, T]) -> T:
-        """Wait for work that goes on to its end, even if the waiting is cancelled."""
+        async def opening() -> C:
+            return await self.run(work, *args, **kwargs)
+
+        def close(file: C) -> None:
+            self.run(file.close).addErrback(told, "closing a file")
+
+        return await self.apart("opening a file", opening(), close)
+
+    async def apart(
+        self, what: str, work: Coroutine[Any, Any, T], unwanted: Callable[[T], object] = lambda result: None
+    ) -> T:
+        """Wait for work that goes on to its end, even if the waiting is cancelled.
+
+        @param unwanted: called with the result then.
+        """
         waiting: Deferred[T] = Deferred()
         done = self.spawn(what, work)
 
@@ -82,6 +103,8 @@ class ImageWork:
                 waiting.callback(result)
             elif isinstance(result, Failure):
                 told(result, what)
+            else:
+                unwanted(result)
 
         done.addBoth(hand_on)
         return await waiting

@@ -8,9 +8,11 @@ from typing import TYPE_CHECKING, Any, Protocol
 from attrs import define, frozen
 
 from qvd.admin.call import Answer, Call
+from qvd.admin.imagework import ImageWork
 from qvd.admin.places import ImagePlaces
 from qvd.interfaces import IDatabase, IHasher, ITransaction
 from qvd.interfaces.administration import IAudit, IAuthority, IChanges, IRecords, IStatistics
+from qvd.interfaces.images import IImageTags
 from qvd.interfaces.jobs import IHostOrders, IJobs
 from qvd.interfaces.logins import IAttempts, ILoginPolicy, ILogins, ISecondFactors
 from qvd.interfaces.orders import IOrders
@@ -85,8 +87,7 @@ class Services:
     @ivar database: for what is no object of a declared resource.
     @ivar feed: tells events; L{None}: this service tells none.
     @ivar places: where images are kept; L{None}: this service has none, and can receive none.
-    @ivar image_tags: L{qvd.interfaces.images.IImageTags}.
-    @ivar image_work: L{qvd.admin.imagework.ImageWork}.
+    @ivar image_work: threads for the files of images.
     """
 
     database: IDatabase
@@ -104,8 +105,8 @@ class Services:
     jobs: IJobs
     host_orders: IHostOrders
     login: LoginPorts
+    image_tags: IImageTags
+    image_work: ImageWork
     reactor: Any
     feed: Feed | None = None
     places: ImagePlaces | None = None
-    image_tags: Any = None
-    image_work: Any = None

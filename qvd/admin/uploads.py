@@ -3,7 +3,7 @@
 Uploads of images that can be resumed: after tus 1.0 (https://tus.io/protocols/resumable-upload), without its creation.
 
 C{HEAD} tells how much is there, C{PATCH} sends more from there on. The file itself is the truth about how much is
-there, and its lock lets one request write at a time. What was sent is verified as a whole at the end.
+there, and its lock lets one request write at a time. What was sent is verified as a whole at the end, by a job.
 """
 
 from __future__ import annotations
@@ -18,8 +18,9 @@ from qvd.admin.bodies import Body, BodyLost
 from qvd.admin.call import Answer, Call, Subject
 from qvd.admin.endpoint import LOGGED_IN, Endpoint
 from qvd.admin.imagefiles import Part, StorageFull, open_part, part_size, remove
+from qvd.admin.imageoutcome import fail
 from qvd.admin.imagesources import places_of
-from qvd.admin.imports import fail, verify_upload
+from qvd.admin.jobs.images import ask_for_verification
 from qvd.admin.problems import Problem, not_found
 from qvd.interfaces import ITransaction
 from qvd.model.errors import Conflict, NotFound
@@ -107,11 +108,7 @@ async def send(call: Call) -> Answer:
         raise Problem("upload-failed", "The connection ended before the body did") from None
     except Conflict as error:
         raise Problem("conflict", error.text, headers={"Retry-After": "2"}) from None
-    answer = await call.change(lambda tx: receipt.write_down(tx, at))
-    if at == upload["size"]:
-        arguments = {"image_id": upload["di_id"]}
-        call.services.image_work.launch(f"upload {upload['id']}", verify_upload(call.services, arguments))
-    return answer
+    return await call.change(lambda tx: receipt.write_down(tx, at))
 
 
 def checked_head(call: Call, upload: Mapping[str, Any]) -> int:
@@ -198,13 +195,15 @@ class Receipt:
     async def write_down(self, tx: ITransaction, at: int) -> Answer:
         """The change, with its audit row."""
         upload = await find(self.call, tx)
-        if at == upload["size"]:
-            await tx.execute(
-                "UPDATE dis SET state = 'verifying' WHERE id = %s AND state = 'uploading'", (upload["di_id"],)
-            )
+        headers = {**VERSION, "Upload-Offset": str(at)}
+        if at == upload["size"] and await tx.execute(
+            "UPDATE dis SET state = 'verifying' WHERE id = %s AND state = 'uploading'", (upload["di_id"],)
+        ):
+            asked = await ask_for_verification(self.call, tx, upload["di_id"], upload["version"])
+            headers["Link"] = f'<{asked.headers["Location"]}>; rel="monitor"'
         before, after = {"offset": self.offset}, {"offset": at, "size": upload["size"]}
         self.call.subject = Subject("di", upload["di_id"], upload["version"], upload["tenant_id"], before, after)
-        return Answer(204, None, {**VERSION, "Upload-Offset": str(at)})
+        return Answer(204, None, headers)
 
 
 async def cancel(call: Call) -> Answer:

@@ -73,8 +73,8 @@ class Jobs:
     async def create(self, new: NewJob, tx: ITransaction) -> int:
         row = await tx.fetch_one(
             "INSERT INTO jobs (kind, tenant_id, administrator_id, administrator_name, acls, request_id, client_address,"
-            " object_kind, object_id, object_name, arguments, total, unit)"
-            " VALUES (%s, %s, %s, %s, %s, %s, %s, %s, %s, %s, %s::jsonb, %s, %s) RETURNING id",
+            " object_kind, object_id, object_name, arguments, cursor, total, unit)"
+            " VALUES (%s, %s, %s, %s, %s, %s, %s, %s, %s, %s, %s::jsonb, %s::jsonb, %s, %s) RETURNING id",
             (
                 new.kind,
                 new.principal.tenant_id,
@@ -87,6 +87,7 @@ class Jobs:
                 new.object_id,
                 new.object_name,
                 as_json(new.arguments),
+                as_json(new.cursor),
                 len(new.items),
                 new.unit,
             ),
@@ -128,6 +129,15 @@ class Jobs:
         if row is None:
             raise OwnershipLost(f"Job {job.job_id} is not ours any more")
         return bool(row["cancel_wanted"])
+
+    async def hold(self, job: ClaimedJob, tx: ITransaction) -> None:
+        mine = await tx.fetch_one(f"SELECT 1 FROM jobs WHERE {MINE} FOR SHARE", {"job": job.job_id, "token": job.token})
+        if mine is None:
+            raise OwnershipLost(f"Job {job.job_id} is not ours any more")
+
+    async def waiting(self) -> int:
+        row = await self.db.fetch_one(f"SELECT count(*) FROM jobs WHERE state = 'queued' OR ({LAPSED})")
+        return 0 if row is None else int(row["count"])
 
     async def finish(self, job: ClaimedJob, state: str, result: Any, problem: Any, noted: Noted) -> None:
         touched = await self.db.execute(

@@ -21,6 +21,7 @@ class NewJob:
     @ivar object_kind: with its id and name: what it is about, where that is one thing.
     @ivar arguments: for the kind that runs it. No secrets.
     @ivar items: objects that are done one by one (L{IJobs.settle}).
+    @ivar cursor: where it begins. It is shown to nobody, so it may hold what C{arguments} must not.
     """
 
     kind: str
@@ -33,6 +34,7 @@ class NewJob:
     object_name: str = ""
     unit: str = ""
     items: Sequence[int] = ()
+    cursor: Any = None
 
 
 @frozen(kw_only=True)
@@ -105,6 +107,15 @@ class IJobs(Interface):
 
         @raise OwnershipLost: it is not ours any more.
         """
+
+    async def hold(job: ClaimedJob, tx: ITransaction) -> None:
+        """Nobody else gets the job before the end of the transaction.
+
+        @raise OwnershipLost: it is not ours any more.
+        """
+
+    async def waiting() -> int:
+        """Jobs that nobody has begun, or that nobody goes on with."""
 
     async def finish(job: ClaimedJob, state: str, result: Any, problem: Any, noted: Noted) -> None:
         """The job has ended: C{succeeded}, C{partial}, C{failed} or C{cancelled}.

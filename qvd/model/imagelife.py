@@ -15,6 +15,7 @@ class Operation(Enum):
     RECEIVED = "received"
     VERIFIED = "verified"
     FAILED = "failed"
+    BEGUN_AGAIN = "begun-again"
     PUBLISH = "publish"
     UNPUBLISH = "unpublish"
     RETIRE = "retire"
@@ -33,7 +34,7 @@ LIFE: Mapping[DIState, Mapping[Operation, DIState]] = {
         Operation.ROLLBACK: DIState.READY,
     },
     DIState.RETIRED: {Operation.PUBLISH: DIState.PUBLISHED},
-    DIState.FAIL: {},
+    DIState.FAIL: {Operation.BEGUN_AGAIN: DIState.UPLOADING},
 }
 """What is not here is not permitted."""
 

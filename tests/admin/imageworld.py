@@ -14,10 +14,13 @@ from twisted.internet.defer import Deferred
 
 from qvd.admin.bodies import BodyLost
 from qvd.admin.imagework import ImageWork
+from qvd.admin.jobs.images import IMAGE_JOBS
+from qvd.admin.jobs.runner import CHANNEL, JobRunner
 from qvd.admin.places import ImagePlaces
 from qvd.model.declared import Principal
 from tests.admin.world import ApiWorld, Reply
 from tests.fakes.asynchronous import asynchronous_fixture, until
+from tests.fakes.bells import FakeBells
 
 DISK = b"QFI\xfb" + bytes(range(256)) * 40
 """What begins as an image for kvm does."""
@@ -53,12 +56,17 @@ def cut(*pieces: bytes) -> Pieces:
 
 @define
 class ImageWorld:
-    """@ivar osf: of acme. C{foreign}: of rival."""
+    """@ivar osf: of acme. C{foreign}: of rival.
+
+    @ivar runners: services that run its jobs.
+    """
 
     api: ApiWorld
     places: ImagePlaces
     osf: int
     foreign: int
+    bells: FakeBells = field(factory=FakeBells)
+    runners: list[JobRunner] = field(factory=list)
     _users: dict[int, int] = field(factory=dict)
 
     @property
@@ -157,8 +165,29 @@ class ImageWorld:
 
     async def settled(self, image_id: int) -> dict[str, Any]:
         """Wait until nothing is done about images; the image's row then."""
-        await until(lambda: self.api.services.image_work.idle, "the end of the work")
+        self.bells.ring(CHANNEL)
+        await until(lambda: self.api.services.image_work.idle and not self.open_jobs(), "the end of the work")
         return self.row(image_id)
+
+    def open_jobs(self) -> list[dict[str, Any]]:
+        """Jobs that wait or run."""
+        return self.api.ask("SELECT * FROM jobs WHERE state IN ('queued', 'running')")
+
+    def job(self, image_id: int) -> dict[str, Any]:
+        """The last job about the image."""
+        return self.api.ask("SELECT * FROM jobs WHERE object_id = %s ORDER BY id DESC LIMIT 1", image_id)[0]
+
+    def start(self, name: str = "images") -> JobRunner:
+        """A service that runs jobs about images."""
+        runner = JobRunner(self.api.services, IMAGE_JOBS, reactor, name, self.bells)
+        self.runners.append(runner)
+        runner.start()
+        return runner
+
+    async def stop(self) -> None:
+        """All of them."""
+        while self.runners:
+            await self.runners.pop().stop()
 
 
 @asynchronous_fixture
@@ -171,7 +200,10 @@ async def images(api: ApiWorld, tmp_path: Path) -> AsyncIterator[ImageWorld]:
     api.services.places, api.services.image_work = places, work
     osf = api.insert("osfs (tenant_id, name, memory) VALUES (%s, 'desktop', 1048576)", api.acme)
     foreign = api.insert("osfs (tenant_id, name, memory) VALUES (%s, 'desktop', 1048576)", api.rival)
-    yield ImageWorld(api, places, osf, foreign)
+    made = ImageWorld(api, places, osf, foreign)
+    made.start()
+    yield made
+    await made.stop()
     await work.stop()
 
 

@@ -107,6 +107,7 @@ async def test_publication_needs_permissions(images: ImageWorld) -> None:
     assert (await api.call(publisher, "POST", path)).status == 200
 
 
+@pytest.mark.acceptance(16)
 @asynchronous
 async def test_unpublishing_hands_tags_on(images: ImageWorld) -> None:
     api = images.api
@@ -131,6 +132,7 @@ async def test_no_vm_is_left_without_an_image(images: ImageWorld) -> None:
     assert images.row(only)["state"] == "published"
 
 
+@pytest.mark.acceptance(16)
 @asynchronous
 async def test_rollback(images: ImageWorld) -> None:
     api = images.api
@@ -168,6 +170,7 @@ async def test_tags_of_an_image(images: ImageWorld) -> None:
     assert (await api.call(api.anna, "PUT", f"{failed}/tags/free")).problem == "conflict"
 
 
+@pytest.mark.acceptance(16)
 @asynchronous
 async def test_expiration_of_affected_vms(images: ImageWorld) -> None:
     api = images.api

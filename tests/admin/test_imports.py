@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import errno
 import os
+import threading
 from collections.abc import Sequence
 from ipaddress import ip_network
 from pathlib import Path
@@ -14,10 +16,11 @@ from twisted.internet import reactor
 from twisted.web.resource import Resource
 from twisted.web.server import NOT_DONE_YET, Site
 
-from qvd.admin import imports
+from qvd.admin import imagefiles
 from qvd.admin.fetch import AddressRefused, Fetcher, checked_url
-from qvd.admin.imports import import_image, recover
-from qvd.model.errors import InvalidRequest
+from qvd.admin.jobs import images as imagejobs
+from qvd.admin.jobs import runner
+from qvd.model.errors import InvalidRequest, Unavailable
 from tests.admin.imageworld import DISK, SUM, ImageWorld, images, write
 from tests.fakes.asynchronous import asynchronous, spawn, until
 
@@ -38,6 +41,7 @@ class Web(Resource):
         self.asked: list[str] = []
         self.held: list[Any] = []
         self.body = DISK
+        self.etag, self.whole, self.ranges = '"one"', False, list[str | None]()
         listen: Any = reactor
         site = Site(self)  # type: ignore[no-untyped-call]
         self.port = listen.listenTCP(0, site, interface="127.0.0.1")
@@ -49,6 +53,7 @@ class Web(Resource):
         """Whatever the path says."""
         self.asked.append(request.getHeader(b"host").decode())
         what, _, where = request.uri.decode()[1:].partition("?to=")
+        what = what.partition("?")[0]
         if what == "redirect":
             request.setResponseCode(302)
             request.setHeader(b"location", where.encode())
@@ -56,6 +61,12 @@ class Web(Resource):
         if what == "missing":
             request.setResponseCode(404)
             return b"no"
+        if what == "elsewhere":
+            request.setResponseCode(206)
+            request.setHeader(b"content-range", b"bytes 5-9/10")
+            return b"56789"
+        if what == "tagged":
+            return self.tagged(request)
         if what in ("stalls", "ends"):
             request.setHeader(b"content-length", str(len(self.body)).encode())
             request.write(self.body[:1000])
@@ -64,6 +75,22 @@ class Web(Resource):
                 request.transport.loseConnection()
             return NOT_DONE_YET
         return self.body
+
+    def tagged(self, request: Any) -> Any:
+        """With a tag of the version; a thousand bytes, unless the C{whole} is to come."""
+        asked, start = request.getHeader(b"range"), 0
+        self.ranges.append(asked.decode() if asked else None)
+        request.setHeader(b"etag", self.etag.encode())
+        if asked and request.getHeader(b"if-range").decode() == self.etag:
+            start = int(asked[6:-1])
+            request.setResponseCode(206)
+            request.setHeader(b"content-range", f"bytes {start}-{len(self.body) - 1}/{len(self.body)}".encode())
+        if self.whole:
+            return self.body[start:]
+        request.setHeader(b"content-length", str(len(self.body)).encode())
+        request.write(self.body[:1000])
+        self.held.append(request)
+        return NOT_DONE_YET
 
 
 class Names:
@@ -90,7 +117,7 @@ async def stop(web: Web) -> None:
 def known(images: ImageWorld, monkeypatch: pytest.MonkeyPatch, names: Names, allowed: Any = LOOPBACK) -> Fetcher:
     """What fetches, with these names."""
     fetcher = Fetcher(reactor, names.resolve, allowed, silence=2.0)
-    monkeypatch.setattr(imports, "fetcher_of", lambda services: fetcher)
+    monkeypatch.setattr(imagejobs, "fetcher_of", lambda services: fetcher)
     return fetcher
 
 
@@ -171,6 +198,7 @@ async def test_addresses_that_are_refused(address: str) -> None:
         await fetcher.open("https://x.example/")
 
 
+@pytest.mark.acceptance(15)
 @asynchronous
 async def test_one_of_several_addresses_is_enough_to_refuse() -> None:
     async def both(host: str, port: int) -> Sequence[str]:
@@ -256,11 +284,23 @@ async def test_from_https_to_http() -> None:
             return Headers({b"location": [b"http://x.example/"]})
 
     class Redirecting(Fetcher):
-        async def _request(self, url: str) -> Any:
+        async def _request(self, url: str, start: int = 0, mark: str = "") -> Any:
             return Answer()
 
     with pytest.raises(AddressRefused):
         await Redirecting(reactor, Names().resolve).open("https://x.example/")
+
+
+@asynchronous
+async def test_a_part_that_was_not_asked_for(images: ImageWorld, monkeypatch: pytest.MonkeyPatch) -> None:
+    web = Web()
+    fetcher = known(images, monkeypatch, Names(images_example=["127.0.0.1"]))
+    row = await imported(images, web.url("elsewhere"))
+    assert row["state"] == "fail" and row["message"] == "The server answered 206"
+    for start, mark in ((4, '"one"'), (50, '"one"'), (0, "")):
+        with pytest.raises(Unavailable, match="answered 206"):
+            await fetcher.open(web.url("elsewhere"), start, mark)
+    await stop(web)
 
 
 @asynchronous
@@ -282,37 +322,59 @@ async def test_wrong_checksum(images: ImageWorld, monkeypatch: pytest.MonkeyPatc
     await stop(web)
 
 
+@pytest.mark.acceptance(13)
+@pytest.mark.parametrize("patient", [True, False])
 @asynchronous
-async def test_cancelled(images: ImageWorld, monkeypatch: pytest.MonkeyPatch) -> None:
-    web = Web()
-    known(images, monkeypatch, Names(images_example=["127.0.0.1"])).silence = 1.0
-    image = images.image("1", "uploading")
-    arguments = {"image_id": image, "source": {"type": "url", "url": web.url("stalls")}}
-    working = spawn(import_image(images.api.services, arguments))
-    working.addErrback(lambda failure: None)
-    await until(lambda: web.held, "the request")
+async def test_cancelled(images: ImageWorld, monkeypatch: pytest.MonkeyPatch, patient: bool) -> None:
+    """In the middle, where the server says nothing any more; and before anybody has begun with it."""
+    web, api = Web(), images.api
+    known(images, monkeypatch, Names(images_example=["127.0.0.1"])).silence = 3.0 if patient else 20.0
+    monkeypatch.setattr(runner, "PATIENCE", 20.0 if patient else 0.5)
+    made = await images.make({"type": "url", "url": web.url("stalls")})
+    image, job = made.body["image"]["id"], made.body["job"]
+    images.bells.ring(runner.CHANNEL)
     await until(lambda: images.files(), "the file")
-    working.cancel()
+    assert (await api.call(images.anna, "DELETE", f"/jobs/{job}")).status == 200
     await images.settled(image)
-    await until(lambda: images.row(image)["state"] == "fail", "the failure")
-    await until(lambda: not images.files(), "the end of the file")
-    assert images.row(image)["message"] == "It was cancelled"
+    assert images.row(image)["state"] == "fail" and images.files() == []
+    assert images.row(image)["message"] == "It was cancelled" and images.job(image)["state"] == "cancelled"
+    await images.stop()
+    waiting = (await images.make({"type": "url", "url": web.url()})).body
+    await api.call(images.anna, "DELETE", f"/jobs/{waiting['job']}")
+    assert images.row(waiting["image"]["id"])["state"] == "uploading"
+    images.start()
+    await until(lambda: images.row(waiting["image"]["id"])["state"] == "fail", "order")
+    assert images.row(waiting["image"]["id"])["message"] == "It was cancelled"
+    # And both can be had again.
+    web.held.clear()
+    api.ask("UPDATE jobs SET cursor = jsonb_set(cursor, '{url}', %s)", f'"{web.url()}"')
+    for each in (image, waiting["image"]["id"]):
+        again = await api.call(images.anna, "POST", f"/jobs/{images.job(each)['id']}/retry")
+        assert again.status == 200, again.body
+        assert (await images.settled(each))["state"] == "ready", images.job(each)
     await stop(web)
 
 
+@pytest.mark.acceptance(13)
 @asynchronous
 async def test_from_staging_with_progress(images: ImageWorld, tmp_path: Path) -> None:
     write(tmp_path / "staging" / "a b.qcow2")
-    image = images.image("1", "uploading")
-    images.api.ask("UPDATE dis SET auto_publish = true, future_tags = '{free}' WHERE id = %s", image)
-    seen: list[tuple[int, int | None]] = []
-    source = {"type": "staging", "file": "a b.qcow2", "checksum": SUM.upper()}
-    result = await import_image(
-        images.api.services, {"image_id": image, "source": source}, lambda done, total: seen.append((done, total))
+    made = await images.make(
+        {"type": "staging", "file": "a b.qcow2", "checksum": SUM.upper()}, auto_publish=True, tags=["free"]
     )
-    assert result == {"image_id": image, "state": "published", "size": len(DISK), "checksum": SUM, "type": "kvm"}
-    assert seen == [(len(DISK), len(DISK))] and images.tags()["free"] == image
-    assert images.files() == [f"{image}-a b.qcow2"]
+    image = made.body["image"]["id"]
+    assert (await images.settled(image))["state"] == "published"
+    job = (await images.api.call(images.anna, "GET", f"/jobs/{made.body['job']}")).body
+    assert job["result"] == {
+        "image_id": image,
+        "state": "published",
+        "size": len(DISK),
+        "checksum": SUM,
+        "type": "kvm",
+    }
+    assert (job["progress"]["done"], job["progress"]["total"], job["progress"]["unit"]) == (len(DISK),) * 2 + ("bytes",)
+    assert (job["object_kind"], job["object_id"], job["state"]) == ("di", image, "succeeded")
+    assert images.tags()["free"] == image and images.files() == [f"{image}-a b.qcow2"]
 
 
 @pytest.mark.acceptance(3)
@@ -371,11 +433,120 @@ async def test_without_a_folder(images: ImageWorld) -> None:
     assert (await images.api.call(images.anna, "GET", "/staging")).problem == "unavailable"
 
 
+@pytest.mark.acceptance(13)
+@pytest.mark.parametrize("end", ["stops", "is killed"])
+@pytest.mark.parametrize("changed", [False, True])
 @asynchronous
-async def test_restart_in_the_middle(images: ImageWorld) -> None:
-    image = images.image("1", "uploading")
-    images.api.ask("UPDATE dis SET source = 'url', path = '' WHERE id = %s", image)
+async def test_restart_in_the_middle(
+    images: ImageWorld, monkeypatch: pytest.MonkeyPatch, end: str, changed: bool
+) -> None:
+    """The next one goes on where the last one has said that all is safe, if it is the same file still."""
+    web = Web()
+    known(images, monkeypatch, Names(images_example=["127.0.0.1"])).silence = 30.0
+    monkeypatch.setattr(imagejobs, "SAVE_EVERY", 500)
+    made = await images.make({"type": "url", "url": web.url("tagged?key=canary"), "checksum": SUM})
+    image = made.body["image"]["id"]
+    images.bells.ring(runner.CHANNEL)
+    await until(lambda: (images.job(image)["cursor"] or {}).get("at"), "what is safe")
+    if end == "stops":
+        await images.stop()
+        assert images.job(image)["state"] == "queued"
+    else:
+        images.api.ask("UPDATE jobs SET lease_until = clock_timestamp() - interval '1 second'")
+    assert images.files() == [f".uploads/{image}"] and images.row(image)["state"] == "uploading"
+    web.etag = '"other"' if changed else web.etag
+    web.whole = True
+    images.start("another one")
+    if end == "is killed":
+        # It has lost the job, and holds the file for a while.
+        web.held.pop().transport.abortConnection()
+    row = await images.settled(image)
+    assert (row["state"], row["checksum"]) == ("ready", SUM), row["message"]
+    assert images.job(image)["state"] == "succeeded" and images.files() == [row["path"]]
+    assert web.ranges == [None, "bytes=1000-"]
+    # The key is nowhere to be read, and gone now that it is of no more use.
+    assert "canary" not in str(images.api.ask("SELECT * FROM jobs"))
+    assert "canary" not in str(images.api.ask("SELECT * FROM dis"))
+    await stop(web)
+
+
+@pytest.mark.acceptance(13)
+@asynchronous
+async def test_restart_of_a_copy_from_staging(
+    images: ImageWorld, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    write(tmp_path / "staging" / "a.qcow2")
+    monkeypatch.setattr(imagejobs, "BLOCK", 1000)
+    monkeypatch.setattr(imagejobs, "SAVE_EVERY", 1000)
+    await images.stop()
+    made = await images.make({"type": "staging", "file": "a.qcow2"})
+    image = made.body["image"]["id"]
+    read, held = imagefiles.SharedFile.read, threading.Event()
+    reads: list[int] = []
+
+    def some(file: Any, most: int) -> bytes:
+        reads.append(os.lseek(file._fd, 0, os.SEEK_CUR))
+        if len(reads) == 4:
+            held.wait(10)
+        return read(file, most)
+
+    monkeypatch.setattr(imagefiles.SharedFile, "read", some)
+    images.start()
+    await until(lambda: len(reads) == 4, "the middle")
+    stopping = spawn(images.stop())
+    held.set()
+    await stopping
+    assert images.job(image)["cursor"]["at"] == 3000 and images.job(image)["state"] == "queued"
+    reads.clear()
+    images.start()
+    row = await images.settled(image)
+    assert (row["state"], row["checksum"]) == ("ready", SUM), row["message"]
+    assert reads[0] == 3000
+    assert any("Going on at byte 3000" in line for line in images.job(image)["log"])
+
+
+@pytest.mark.acceptance(14)
+@asynchronous
+async def test_full_disk(images: ImageWorld, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    write(tmp_path / "staging" / "a.qcow2")
+
+    def full(*args: Any) -> int:
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    with monkeypatch.context() as broken:
+        broken.setattr(os, "pwrite", full)
+        made = await images.make({"type": "staging", "file": "a.qcow2"})
+        image = made.body["image"]["id"]
+        row = await images.settled(image)
+    job = (await images.api.call(images.anna, "GET", f"/jobs/{made.body['job']}")).body
+    assert (job["state"], job["problem"]["type"]) == ("failed", "/problems/insufficient-storage")
+    assert job["problem"]["detail"] == row["message"] == "There is no room left for the image in the storage"
+    assert row["state"] == "fail" and images.files() == []
+    await images.api.call(images.anna, "POST", f"/jobs/{job['id']}/retry")
+    assert (await images.settled(image))["state"] == "ready"
+
+
+@pytest.mark.acceptance(13)
+@asynchronous
+async def test_given_up_after_too_many_restarts(images: ImageWorld) -> None:
+    await images.stop()
+    made = await images.make({"type": "url", "url": "http://images.example/a"})
+    image = made.body["image"]["id"]
+    images.api.ask(
+        "UPDATE jobs SET state = 'running', attempts = 5, token = gen_random_uuid(), holder = 'gone',"
+        " lease_until = clock_timestamp() - interval '1 second'"
+    )
     write(images.folder / ".uploads" / str(image), DISK[:100])
-    await recover(images.api.services)
-    assert images.row(image)["state"] == "fail" and "restarted" in images.row(image)["message"]
-    assert images.files() == []
+    images.start()
+    await until(lambda: images.row(image)["state"] == "fail" and not images.files(), "order")
+    assert "(gone) ended in the middle, 5 times" in images.row(image)["message"]
+    assert images.job(image)["state"] == "failed"
+
+
+@asynchronous
+async def test_whoever_asked_may_not_any_more(images: ImageWorld, tmp_path: Path) -> None:
+    write(tmp_path / "staging" / "a.qcow2")
+    images.api.people[images.anna.administrator_id] = images.api.with_only(images.anna, "di.create.")
+    made = await images.make({"type": "staging", "file": "a.qcow2"})
+    row = await images.settled(made.body["image"]["id"])
+    assert row["state"] == "fail" and "di.create.staging" in row["message"] and images.files() == []

@@ -127,6 +127,7 @@ async def test_a_bell_or_the_time_finds_a_job(api: ApiWorld, hands: dict[str, Fa
     await until_state(api, second, "succeeded")
 
 
+@pytest.mark.acceptance(13)
 @asynchronous
 async def test_another_goes_on_with_the_job_of_one_that_was_killed(api: ApiWorld, hands: dict[str, Farmhand]) -> None:
     job_id = await ask_for(api, api.anna, stops_at=4)
@@ -153,6 +154,7 @@ async def test_another_goes_on_with_the_job_of_one_that_was_killed(api: ApiWorld
     ]
 
 
+@pytest.mark.acceptance(13)
 @asynchronous
 async def test_a_service_that_stops_gives_its_jobs_back(api: ApiWorld, hands: dict[str, Farmhand]) -> None:
     job_id = await ask_for(api, api.anna, stops_at=4)
@@ -170,6 +172,7 @@ async def test_a_service_that_stops_gives_its_jobs_back(api: ApiWorld, hands: di
     await until_state(api, job_id, "succeeded")
 
 
+@pytest.mark.acceptance(13)
 @asynchronous
 async def test_what_cannot_go_on_fails_with_the_reason(api: ApiWorld, hands: dict[str, Farmhand]) -> None:
     job_id = await ask_for(api, api.anna, stops_at=4)
@@ -200,6 +203,7 @@ async def test_a_job_that_kills_its_service_is_given_up(api: ApiWorld, hands: di
     assert "5 times" in api.ask("SELECT problem FROM jobs")[0]["problem"]["detail"]
 
 
+@pytest.mark.acceptance(13)
 @asynchronous
 async def test_cancelling(api: ApiWorld, hands: dict[str, Farmhand]) -> None:
     queued, running = await ask_for(api, api.anna), await ask_for(api, api.anna, stops_at=4)
@@ -287,6 +291,7 @@ async def test_so_many_of_a_kind_run_at_once(api: ApiWorld, hands: dict[str, Far
         {"state": "queued", "count": 1},
         {"state": "running", "count": 2},
     ]
+    assert [each.runner.waiting for each in hands.values()] == [1, 1]
 
 
 @asynchronous

@@ -135,4 +135,5 @@ async def test_calls_are_counted(database: str, tmp_path: Path) -> None:
     assert 'qvd_api_request_seconds_count{action="user.list",method="GET"} 3.0' in lines
     assert any(line.startswith("qvd_reactor_lag_seconds_count") for line in lines)
     assert "qvd_database_available 1.0" in lines
+    assert "qvd_jobs_waiting 0.0" in lines and "qvd_jobs_running 0.0" in lines
     assert 'qvd_vms{state="running"} 0.0' in lines

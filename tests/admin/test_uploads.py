@@ -10,13 +10,13 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from twisted.internet import reactor
 from twisted.internet.defer import Deferred
 
-from qvd.admin import imagefiles, imports
+from qvd.admin import imagefiles
 from qvd.admin.imagefiles import SharedFile
-from qvd.admin.imagework import ImageWork
-from qvd.admin.imports import recover, sweep
+from qvd.admin.imageoutcome import sweep
+from qvd.admin.jobs import images as imagejobs
+from qvd.admin.jobs.runner import CHANNEL
 from qvd.model.errors import Conflict, DatabaseUnavailable
 from tests.admin.imageworld import DISK, SUM, ImageWorld, Pieces, chunks, cut, images
 from tests.fakes.asynchronous import asynchronous, pause, spawn, until
@@ -188,6 +188,7 @@ async def test_full_disk(images: ImageWorld, monkeypatch: pytest.MonkeyPatch, wh
     assert images.api.trail()[-1]["problem"] == "insufficient-storage"
 
 
+@pytest.mark.acceptance(14)
 @asynchronous
 async def test_no_room_at_the_beginning(images: ImageWorld, monkeypatch: pytest.MonkeyPatch) -> None:
     room: Callable[[Any], Any] = lambda path: os.statvfs_result((4096, 4096, 9, 9, 0, 0, 0, 0, 0, 255))  # noqa: E731
@@ -256,16 +257,25 @@ async def test_never_over_another_file(images: ImageWorld) -> None:
     assert (images.folder / f"{image}-a.qcow2").read_bytes() == b"somebody's"
 
 
+@pytest.mark.acceptance(13)
 @asynchronous
 async def test_restart_while_it_is_verified(images: ImageWorld) -> None:
-    for settled in (False, True):
+    """Whatever was done then: the file may have its name, and the row may be written."""
+    for done in ("nothing", "settled", "written"):
         image, upload = await images.upload()
-        await images.send(upload, 0, cut(DISK))
-        images.api.ask("UPDATE dis SET state = 'verifying' WHERE id = %s", image)
-        if settled:
+        await images.stop()
+        sent = await images.send(upload, 0, DISK)
+        job = images.job(image)
+        assert sent.headers["Link"] == f'</api/v1/jobs/{job["id"]}>; rel="monitor"'
+        assert (job["kind"], job["state"], images.row(image)["state"]) == ("image.verify", "queued", "verifying")
+        if done == "settled":
             os.rename(images.folder / ".uploads" / str(image), images.folder / f"{image}-a.qcow2")
-        await recover(images.api.services)
-        assert images.row(image)["state"] == "ready", images.row(image)["message"]
+        images.start()
+        assert (await images.settled(image))["state"] == "ready", images.row(image)["message"]
+        if done == "written":
+            images.api.ask("UPDATE jobs SET state = 'queued', result = NULL, ended_at = NULL WHERE id = %s", job["id"])
+            assert (await images.settled(image))["state"] == "ready"
+        assert images.job(image)["state"] == "succeeded" and images.job(image)["result"]["checksum"] == SUM
 
 
 @asynchronous
@@ -279,21 +289,25 @@ async def test_what_nobody_goes_on_with(images: ImageWorld) -> None:
     assert images.files() == []
 
 
+@pytest.mark.acceptance(13)
 @asynchronous
 async def test_the_database_is_away_at_the_end(images: ImageWorld, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Whether the row was written is not known then: the file stays for the next start."""
+    """Whether the row was written is not known then: the file stays, and the job goes on later."""
     image, upload = await images.upload()
 
     async def away(*args: Any) -> None:
         raise DatabaseUnavailable("The database does not answer")
 
     with monkeypatch.context() as broken:
-        broken.setattr(imports, "register", away)
+        broken.setattr(imagejobs, "register", away)
         await images.send(upload, 0, DISK)
-        assert (await images.settled(image))["state"] == "verifying"
-    assert images.files() == [f"{image}-a.qcow2"]
-    await recover(images.api.services)
-    assert images.row(image)["state"] == "ready"
+        images.bells.ring(CHANNEL)
+        await until(lambda: images.files() == [f"{image}-a.qcow2"], "its name")
+        await images.stop()
+        assert images.row(image)["state"] == "verifying"
+    assert images.files() == [f"{image}-a.qcow2"] and images.job(image)["state"] == "queued"
+    images.start()
+    assert (await images.settled(image))["state"] == "ready"
 
 
 @asynchronous
@@ -305,37 +319,58 @@ async def test_deleted_while_it_is_verified(images: ImageWorld, monkeypatch: pyt
         images.api.ask("DELETE FROM dis WHERE id = %s", image)
         settle(*args)
 
-    monkeypatch.setattr(imports, "settle", late)
+    monkeypatch.setattr(imagejobs, "settle", late)
     await images.send(upload, 0, DISK)
-    await until(lambda: images.api.services.image_work.idle, "the end of the work")
-    assert images.files() == []
+    images.bells.ring(CHANNEL)
+    await until(lambda: not images.open_jobs(), "the end of the work")
+    assert images.files() == [] and images.job(image)["problem"]["detail"] == "The image is not there any more"
 
 
+@pytest.mark.acceptance(13)
 @asynchronous
 async def test_the_service_stops_while_a_file_is_verified(images: ImageWorld, monkeypatch: pytest.MonkeyPatch) -> None:
     image, upload = await images.upload()
     begun, go_on = threading.Event(), threading.Event()
-    examine = imagefiles.examine
+    read_on = imagefiles.Part.read_on
 
-    def slow(*args: Any) -> Any:
+    def slow(*args: Any) -> bool:
         begun.set()
         go_on.wait(10)
-        return examine(*args)
+        return read_on(*args)
 
-    work = images.api.services.image_work
     with monkeypatch.context() as slowed:
-        slowed.setattr(imports, "examine", slow)
+        slowed.setattr(imagefiles.Part, "read_on", slow)
         await images.send(upload, 0, DISK)
+        images.bells.ring(CHANNEL)
         await until(begun.is_set, "the verification")
-        stopping = spawn(work.stop())
+        stopping = spawn(images.stop())
         go_on.set()
         await stopping
     assert images.row(image)["state"] == "verifying" and images.files() == [f".uploads/{image}"]
-    images.api.services.image_work = ImageWork(reactor)
-    images.api.services.image_work.start()
-    await recover(images.api.services)
-    assert images.row(image)["state"] == "ready"
-    await images.api.services.image_work.stop()
+    images.start()
+    assert (await images.settled(image))["state"] == "ready"
+    assert (images.job(image)["attempts"], images.job(image)["state"]) == (1, "succeeded")
+
+
+@asynchronous
+async def test_whoever_lost_the_job_changes_nothing(images: ImageWorld, monkeypatch: pytest.MonkeyPatch) -> None:
+    """It fails for reasons of its own, when another one has the job already."""
+    image, upload = await images.upload()
+    await images.stop()
+    await images.send(upload, 0, DISK)
+    lost = images.start("lost")
+
+    def fails(*args: Any) -> bool:
+        images.api.ask("UPDATE jobs SET token = gen_random_uuid(), holder = 'another one'")
+        raise Conflict("The storage is broken here")
+
+    with monkeypatch.context() as broken:
+        broken.setattr(imagefiles.Part, "read_on", fails)
+        await until(lambda: lost.running, "its beginning")
+        await until(lambda: not lost.running, "its end")
+    assert images.row(image)["state"] == "verifying" and images.files() == [f".uploads/{image}"]
+    images.api.ask("UPDATE jobs SET lease_until = clock_timestamp() - interval '1 second'")
+    assert (await images.settled(image))["state"] == "ready"
 
 
 def test_a_file_that_is_used_is_not_closed(tmp_path: Path) -> None:

@@ -154,6 +154,7 @@ class ApiWorld:
             host_orders=HostOrders(self.pool),
             reactor=reactor,
             image_tags=ImageTags(),
+            image_work=ImageWork(reactor),
             login=login_ports(self.pool),
         )
         self.dispatcher = Dispatcher(self.services)

@@ -21,6 +21,7 @@ PERMITTED = {
     ("published", "retire"): "retired",
     ("published", "rollback"): "ready",
     ("retired", "publish"): "published",
+    ("fail", "begun-again"): "uploading",
 }
 
 

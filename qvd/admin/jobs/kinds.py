@@ -112,12 +112,15 @@ class JobKind:
         cursor often, and begins at the cursor that it gets.
     @ivar at_once: how many may run at the same time, whoever runs them.
     @ivar restartable: another one can go on where it was.
+    @ivar tidy: puts in order what jobs of the kind have left that ended without their code: cancelled while they
+        waited, or given up. Called now and then, by each service; beside the jobs, so it may take long.
     """
 
     name: str
     run: Callable[[JobContext], Awaitable[Any]]
     at_once: int = 2
     restartable: bool = True
+    tidy: Callable[[Services], Awaitable[None]] | None = None
 
 
 async def ask_for(call: Call, tx: ITransaction, kind: str, arguments: Any, **more: Any) -> Answer:

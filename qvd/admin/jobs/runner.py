@@ -16,6 +16,7 @@ from attrs import define, field
 from twisted.internet.defer import CancelledError, Deferred, DeferredList
 from twisted.internet.interfaces import IDelayedCall, IReactorTime
 from twisted.logger import Logger
+from twisted.python.failure import Failure
 
 from qvd.admin.jobs.kinds import LEASE, JobCancelled, JobContext, JobKind
 from qvd.admin.problems import Problem, problem_of
@@ -53,6 +54,7 @@ class JobRunner:
     """Runs jobs of some kinds, from L{start} to L{stop}.
 
     @param holder: name of this process, for whoever looks at a job.
+    @ivar waiting: jobs that nobody runs, at the last look.
     """
 
     log = Logger()
@@ -81,8 +83,10 @@ class JobRunner:
         self._deafen: Callable[[], None] | None = None
         self._timer: IDelayedCall | None = None
         self._turning: Deferred[None] | None = None
+        self._tidying: Deferred[None] | None = None
         self._rung = False
-        self._looked = self._tidied = float("-inf")
+        self._looked = self._forgot = float("-inf")
+        self.waiting = 0
 
     @property
     def running(self) -> int:
@@ -106,6 +110,8 @@ class JobRunner:
             self._timer = None
         if self._turning is not None:
             await self._turning
+        if self._tidying is not None:
+            self._tidying.cancel()
         runs = list(self._runs.values())
         for run in runs:
             self._give_up(run, "back")
@@ -138,9 +144,9 @@ class JobRunner:
             if rung or now - self._looked >= LOOK:
                 await self._look()
                 self._looked = now
-            if now - self._tidied >= TIDY:
+            if now - self._forgot >= TIDY:
                 await self._services.jobs.forget(KEPT_DAYS)
-                self._tidied = now
+                self._forgot = now
         except QVDError as error:
             self.log.warn("Looking for jobs: {reason}", reason=error.text)
 
@@ -151,6 +157,25 @@ class JobRunner:
                 # Its lease was over before we could renew it: what runs here has lost it, and must not go on beside it.
                 self._give_up(self._runs[job.job_id], "lost")
             self._begin(job, asked)
+        self.waiting = await self._services.jobs.waiting()
+        if self._tidying is None:
+            tidying = self._tidying = Deferred.fromCoroutine(self._tidy())
+            tidying.addErrback(self._untidied).addCallback(self._end_tidying)
+
+    async def _tidy(self) -> None:
+        """Not within a turn: leases are renewed meanwhile."""
+        for kind in self._kinds.values():
+            if kind.tidy is not None:
+                await kind.tidy(self._services)
+
+    def _untidied(self, failure: Failure) -> None:
+        if isinstance(failure.value, QVDError):
+            self.log.warn("What jobs have left stays: {reason}", reason=failure.value.text)
+        elif not isinstance(failure.value, CancelledError):
+            self.log.failure("Putting in order what jobs have left", failure)
+
+    def _end_tidying(self, _: object) -> None:
+        self._tidying = None
 
     # One job.
 

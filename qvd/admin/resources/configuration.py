@@ -10,8 +10,8 @@ import msgspec
 from msgspec import UnsetType
 
 from qvd.admin.call import HIDDEN, Answer, Call, Subject
-from qvd.admin.collections import unknown
 from qvd.admin.endpoint import Endpoint, Parameter, acl
+from qvd.admin.membership import unknown
 from qvd.admin.problems import Fault, Problem, not_found
 from qvd.admin.resources.config_documents import (
     ConfigChanges,

@@ -14,8 +14,9 @@ from qvd.admin import schema
 from qvd.admin.call import Answer, Call, Subject
 from qvd.admin.collections import Collection
 from qvd.admin.endpoint import Endpoint
+from qvd.admin.imageoutcome import discard
 from qvd.admin.imagesources import SOURCE_ACLS, Made, Source, check_source, hidden, open_source
-from qvd.admin.imports import begin, discard
+from qvd.admin.jobs.images import ask_for_import
 from qvd.admin.problems import Fault, Problem
 from qvd.admin.queries import list_query
 from qvd.admin.resources.imagefields import IMAGES
@@ -89,29 +90,10 @@ class Images(Collection):
             raise Problem("forbidden", f"You need the permission {needed}", acl=needed)
         await check_source(call, source)
 
-        async def work(tx: ITransaction) -> tuple[int, Answer]:
-            return await self.make(call, tx, values, source)
+        return await self.changing(call, lambda tx: self.make(call, tx, dict(values), source))
 
-        image_id, answer = await self.made(call, work)
-        begin(call, image_id, source)
-        return answer
-
-    async def made(self, call: Call, work: Any) -> tuple[int, Answer]:
-        """Run C{work}; what is kept for a repeated request is its answer alone."""
-        found: list[int] = []
-
-        async def answered(tx: ITransaction) -> Answer:
-            found.clear()
-            image_id, answer = await work(tx)
-            found.append(image_id)
-            result: Answer = answer
-            return result
-
-        answer = await self.changing(call, answered)
-        return found[0], answer
-
-    async def make(self, call: Call, tx: ITransaction, values: dict[str, Any], source: Any) -> tuple[int, Answer]:
-        """The image's row, and that of its upload."""
+    async def make(self, call: Call, tx: ITransaction, values: dict[str, Any], source: Source) -> Answer:
+        """The image's row, and that of its upload, or of the job that fetches it."""
         osfs = self.peers["osfs"]
         osf = await call.services.records.find(osfs.resource, (), call.scope, values["osf_id"], tx, True)
         if osf is None:
@@ -129,9 +111,12 @@ class Images(Collection):
         upload = await open_source(call, tx, image_id, source)
         after = await self.whole(call, image_id, tx)
         call.subject = Subject("di", image_id, str(after["version"]), osf["tenant_id"], None, after)
-        document = {"image": await self.shown(call, image_id, tx), "upload": upload}
+        job = None
+        if upload is None:
+            job = (await ask_for_import(call, tx, image_id, str(after["version"]), source)).body["id"]
+        document = {"image": await self.shown(call, image_id, tx), "upload": upload, "job": job}
         headers = {"Location": f"/api/v1/images/{image_id}", "ETag": await self.version(call, image_id, tx)}
-        return image_id, Answer(202 if upload is None else 201, document, headers)
+        return Answer(202 if upload is None else 201, document, headers)
 
     async def future_tags(self, tx: ITransaction, values: dict[str, Any]) -> list[str]:
         """Tags that it takes over when it is published."""

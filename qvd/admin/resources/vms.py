@@ -58,8 +58,9 @@ class VMs(Collection):
 
     resource = VMS
     verbs = VERBS
-    bulk = ("block", "unblock", "stop", "disconnect", "update", "delete")
-    """Not C{start}: where no node can take one, that is written beside the transaction, in a rehearsal too."""
+    bulk = ("block", "unblock", "start", "stop", "disconnect", "update", "delete")
+    """A start is an order: the VM has its node then, and waits there for its turn. A rehearsal asks for each VM whether
+    it would have a place, not for all of them together."""
 
     async def check_references(self, call: Call, tx: ITransaction, values: Values, tenant_id: int | None) -> None:
         """Checked with their tenants, where those are known."""
