@@ -78,14 +78,12 @@ SELECT outbox_attach('tenants', 'tenant', tenant => 'r.id');
 SELECT outbox_attach('administrators', 'administrator');
 SELECT outbox_attach('users', 'user');
 SELECT outbox_attach('osfs', 'osf');
-SELECT outbox_attach('osf_properties', 'osf', 'r.osf_id', part => true);
 SELECT outbox_attach('dis', 'di');
 SELECT outbox_attach('di_tags', 'di', 'r.di_id', '(SELECT d.tenant_id FROM dis d WHERE d.id = r.di_id)', part => true,
     moves => true);
 SELECT outbox_attach('hosts', 'host', tenant => 'NULL');
 SELECT outbox_attach('host_properties', 'host', 'r.host_id', 'NULL', part => true);
 SELECT outbox_attach('vms', 'vm');
-SELECT outbox_attach('vm_properties', 'vm', 'r.vm_id', part => true);
 SELECT outbox_attach('sessions', 'session', columns => ARRAY['state', 'ended_at']);
 
 -- Run-time rows are made and taken away with their objects, which say so themselves; signs of life are no changes.
