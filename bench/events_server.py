@@ -16,6 +16,7 @@ from twisted.internet.defer import Deferred
 from twisted.internet.task import LoopingCall, deferLater, react
 from twisted.web.server import Site
 
+from bench.report import quantiles
 from qvd.admin.call import Call
 from qvd.admin.site import make_app
 from qvd.model.declared import Principal
@@ -67,13 +68,6 @@ class Lateness:
         figure = {"when": when} | quantiles("lag", self.lag) | quantiles("database", self.database)
         print(json.dumps(figure), flush=True)
         self.lag, self.database = [], []
-
-
-def quantiles(name: str, found: list[float]) -> dict[str, float]:
-    """Median, 99th of a hundred and the worst."""
-    found = sorted(found)
-    parts = {"p50": found[len(found) // 2], "p99": found[int(len(found) * 0.99)], "max": found[-1]}
-    return {f"{name}_{part}_ms": round(value, 2) for part, value in parts.items()}
 
 
 async def serve(dsn: str) -> None:
