@@ -13,13 +13,13 @@ import socket
 import subprocess
 import sys
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from contextlib import ExitStack, contextmanager
 from pathlib import Path
-from typing import Any
 
 import psutil
 import psycopg2
+from attrs import frozen
 
 from bench.children import BenchError, free_port, python
 from bench.events_node import NodeWatch
@@ -28,7 +28,7 @@ from bench.report import emit, quantiles
 from tests.integration.farm import Farm
 
 LISTENERS, PACE, VMS, TENANTS = 200, 1000, 2000, 10
-BEFORE, SETTLING, DURING = 10.0, 4.0, 15.0
+SETTLING, EACH, ROUNDS = 3.0, 6.0, 4
 PATIENCE = 30.0
 BURN = """
 import sys, time
@@ -71,34 +71,26 @@ class Client:
             self.late.append((now - int(first[1])) / 1e6)
 
 
-def listen(port: int, seconds: float, settled: Callable[[], None]) -> list[Client]:
-    """Half of them over all tenants, half of one each.
-
-    @param settled: called when all are connected and what has piled up is taken.
-    """
+def connected(port: int) -> list[Client]:
+    """Half of them over all tenants, half of one each."""
     names = ["boss" if number % 2 else f"tenant{number // 2 % TENANTS + 1}" for number in range(LISTENERS)]
-    clients = [Client(port, name) for name in names]
+    return [Client(port, name) for name in names]
+
+
+def take(clients: Sequence[Client], seconds: float) -> None:
+    """Read what comes."""
     by_number = {each.connection.fileno(): each for each in clients}
-    poll = select.epoll()
-    for number in by_number:
-        poll.register(number, select.EPOLLIN)
-    for until in (SETTLING, seconds):
-        # What came while the others were still connecting waited for us.
-        for each in clients:
-            each.events, each.late = 0, []
-        ends = time.monotonic() + until
+    with select.epoll() as poll:
+        for number in by_number:
+            poll.register(number, select.EPOLLIN)
+        ends = time.monotonic() + seconds
         while time.monotonic() < ends:
             for number, _ in poll.poll(0.1):
                 by_number[number].take()
-        if until is SETTLING:
-            settled()
-    for each in clients:
-        each.connection.close()
-    return clients
 
 
 class Load:
-    """Users of the node, and how long they, and the node itself, have been kept waiting."""
+    """Users of the node, and how long they, and the node itself, are kept waiting."""
 
     def __init__(self, made: Farm, admin_port: int) -> None:
         known = made.credentials
@@ -106,44 +98,36 @@ class Load:
         self.process = subprocess.Popen(
             python("events_l7r", *arguments), stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True
         )
-        assert made.node is not None
-        self.node = psutil.Process(made.node.process.pid)
         self._watch = NodeWatch(admin_port, Path(known["ca_file"]))
-        self._cpu = cpu_seconds(self.node)
-        self._since = time.monotonic()
 
-    def told(self, when: str, **more: float) -> None:
-        """Emit what there was since the last time.
+    @contextmanager
+    def case(self, name: str) -> Iterator[None]:
+        """What is measured apart."""
+        self._enter(name)
+        yield
+        self._enter("")
 
-        @param more: what others had of the processors.
-        """
-        for name, figure in self._ask().items():
-            emit(f"events_l7r_{name}_ms", figure.pop(f"{name}_p50_ms"), "ms", when=when, **figure)
-        cpu, now = cpu_seconds(self.node), time.monotonic()
-        used = (cpu - self._cpu) / (now - self._since)
-        lag = self._watch.lag()
-        emit("events_node_lag_ms", lag.pop("lag_mean_ms"), "ms", when=when, node_cpus=used, **more, **lag)
-        self._cpu, self._since = cpu, now
+    def _enter(self, name: str) -> None:
+        assert self.process.stdin is not None
+        self._watch.enter(name)
+        self.process.stdin.write(f"{name}\n")
+        self.process.stdin.flush()
 
-    def restart(self) -> None:
-        """Leave out what there was since the last time."""
-        self._ask()
-        self._watch.lag()
-        self._cpu, self._since = cpu_seconds(self.node), time.monotonic()
+    def tell(self) -> None:
+        """Emit all figures."""
+        told, _ = self.process.communicate(timeout=PATIENCE)
+        figures = [json.loads(line) for line in told.splitlines()]
+        if not figures:
+            raise BenchError("a user of the node was not served")
+        for figure in figures:
+            emit(f"events_l7r_{figure.pop('what')}_ms", figure.pop("wait_p50_ms"), "ms", **figure)
+        for case in self._watch.looks:
+            lag = self._watch.lag(case)
+            emit("events_node_lag_ms", lag.pop("lag_mean_ms"), "ms", when=case, **lag)
 
     def stop(self) -> None:
         self.process.kill()
         self.process.wait()
-
-    def _ask(self) -> dict[str, dict[str, Any]]:
-        assert self.process.stdin is not None and self.process.stdout is not None
-        try:
-            self.process.stdin.write("\n")
-            self.process.stdin.flush()
-            found: dict[str, dict[str, Any]] = json.loads(self.process.stdout.readline())
-        except (ValueError, BrokenPipeError):
-            raise BenchError("a user of the node was not served") from None
-        return found
 
 
 def cpu_seconds(process: psutil.Process) -> float:
@@ -175,9 +159,8 @@ def events() -> None:
         load = Load(made, port)
         try:
             time.sleep(2)
-            load.restart()
-            time.sleep(BEFORE)
-            load.told("nothing else")
+            with load.case("nothing else"):
+                time.sleep(EACH)
             measure(dsn, load)
         finally:
             load.stop()
@@ -202,26 +185,21 @@ def measure(dsn: str, load: Load) -> None:
     ):
         assert server.stdout is not None
         port = int(server.stdout.readline())
-        load.restart()
-        time.sleep(BEFORE)
-        load.told("changes")
         processes = psutil.Process(server.pid), psutil.Process()
-        before: list[float] = []
-
-        def settled() -> None:
-            load.restart()
-            before.extend(cpu_seconds(each) for each in processes)
-
-        clients = listen(port, DURING, settled)
-        shares = [(cpu_seconds(each) - was) / DURING for each, was in zip(processes, before, strict=True)]
-        load.told("changes and listeners", api_cpus=shares[0], listeners_cpus=shares[1])
+        rounds = []
+        # In turns, so that what others do on the machine meanwhile is in each of them.
+        for _ in range(ROUNDS):
+            with load.case("changes"):
+                time.sleep(EACH)
+            rounds.append(listened(port, load, processes))
+            with other_work(rounds[-1].shares), load.case("changes, and as much other work"):
+                time.sleep(EACH)
+        load.tell()
+        server.send_signal(signal.SIGTERM)
         figures, _ = server.communicate(timeout=PATIENCE)
-        with other_work(shares):
-            load.restart()
-            time.sleep(BEFORE)
-            load.told("changes and as much other work")
         changes.send_signal(signal.SIGTERM)
         paces = changes.communicate(timeout=PATIENCE)[0].split()
+    clients = [client for each in rounds for client in each.clients]
     late = quantiles("latency", [value for each in clients for value in each.late])
     emit(
         "events_latency_ms",
@@ -230,12 +208,38 @@ def measure(dsn: str, load: Load) -> None:
         **late,
         listeners=LISTENERS,
         changes_a_second=int(paces[-1]),
-        events_a_second=sum(each.events for each in clients) / DURING,
+        events_a_second=sum(each.events for each in clients) / EACH / ROUNDS,
         resyncs=sum(each.lost for each in clients),
+        api_cpus=sum(each.shares[0] for each in rounds) / ROUNDS,
+        listeners_cpus=sum(each.shares[1] for each in rounds) / ROUNDS,
     )
     for line in figures.splitlines():
         figure = json.loads(line)
         emit("events_reactor_lag_ms", figure.pop("lag_p50_ms"), "ms", **figure)
+
+
+@frozen
+class Round:
+    """@ivar shares: of a processor, which each of the processes had."""
+
+    clients: Sequence[Client]
+    shares: Sequence[float]
+
+
+def listened(port: int, load: Load, processes: Sequence[psutil.Process]) -> Round:
+    """What the clients got while they listened."""
+    clients = connected(port)
+    take(clients, SETTLING)
+    # What came while the others were still connecting waited for us.
+    for each in clients:
+        each.events, each.late = 0, []
+    before = [cpu_seconds(each) for each in processes]
+    with load.case("changes and listeners"):
+        take(clients, EACH)
+    shares = [(cpu_seconds(each) - was) / EACH for each, was in zip(processes, before, strict=True)]
+    for each in clients:
+        each.connection.close()
+    return Round(clients, shares)
 
 
 FIGURES = {"events": events}

@@ -1,6 +1,6 @@
 """
-Child of L{bench.events}: users of a node, who ask it for their desktops and log in. For each line that it reads, it
-prints how long they have waited since the one before.
+Child of L{bench.events}: users of a node, who ask it for their desktops and log in. It reads the names of what is the
+case from now on (an empty one: what is not measured), and at its end prints how long they waited in each case.
 """
 
 from __future__ import annotations
@@ -23,30 +23,32 @@ LISTS, LOGINS = 0.02, 0.25
 class Users:
     """One on a connection that is kept, and one who logs in on a new one each time.
 
-    @ivar waited: milliseconds, by what for.
+    @ivar case: what is measured now.
+    @ivar waited: milliseconds, by case and what for.
     """
 
     def __init__(self, port: int, ca_file: Path, login: str, password: str) -> None:
         self._known = (port, ca_file, login, password)
         self._kept = Client(*self._known)
-        self.waited: dict[str, list[float]] = {"lists": [], "logins": []}
+        self.case = ""
+        self.waited: dict[tuple[str, str], list[float]] = {}
 
     def start(self) -> None:
         for name, work, pause in (("lists", self._list, LISTS), ("logins", self._log_in, LOGINS)):
             threading.Thread(target=self._repeat, args=(name, work, pause), daemon=True).start()
 
-    def told(self) -> str:
-        """How long they have waited, as JSON."""
-        waited, self.waited = self.waited, {name: [] for name in self.waited}
-        found = {name: each for name, each in waited.items() if each}
-        return json.dumps({name: {**quantiles(name, each), "answers": len(each)} for name, each in found.items()})
+    def tell(self) -> None:
+        """Print how long they have waited."""
+        for (case, name), each in list(self.waited.items()):
+            print(json.dumps({"what": name, "when": case, **quantiles("wait", each), "answers": len(each)}))
 
     def _repeat(self, name: str, work: Callable[[], None], pause: float) -> None:
         try:
             while True:
-                began = time.monotonic()
+                case, began = self.case, time.monotonic()
                 work()
-                self.waited[name].append((time.monotonic() - began) * 1000)
+                if case and case == self.case:
+                    self.waited.setdefault((case, name), []).append((time.monotonic() - began) * 1000)
                 time.sleep(pause)
         except (OSError, AssertionError, EOFError):
             # Whoever waits for our figures is to notice.
@@ -63,8 +65,9 @@ class Users:
 def main() -> None:
     users = Users(int(sys.argv[1]), Path(sys.argv[2]), sys.argv[3], sys.argv[4])
     users.start()
-    for _ in sys.stdin:
-        print(users.told(), flush=True)
+    for line in sys.stdin:
+        users.case = line.strip()
+    users.tell()
 
 
 if __name__ == "__main__":

@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 import ssl
 import urllib.request
+from collections import Counter
 from pathlib import Path
 
 NAME = "qvd_reactor_lag_seconds"
@@ -13,31 +14,42 @@ TOTAL = re.compile(rf"^{NAME}_sum (\S+)$", re.MULTILINE)
 
 
 class NodeWatch:
-    """Asks a node."""
+    """Asks a node.
+
+    @ivar looks: that the node took at its clock, by what is the case and by the limit that their lateness was within.
+    """
 
     def __init__(self, port: int, ca_file: Path) -> None:
         self._url = f"https://localhost:{port}/metrics"
         self._context = ssl.create_default_context(cafile=str(ca_file))
-        self._total, self._counts = self._read()
+        self._case = ""
+        self._before = self._read()
+        self.looks: dict[str, Counter[float]] = {}
+        self.late: dict[str, float] = {}
 
-    def lag(self) -> dict[str, float]:
-        """Since the last time: the mean, and limits that are not passed in 99 of 100 cases, and in all."""
-        total, counts = self._read()
-        seen = {limit: count - self._counts[limit] for limit, count in counts.items()}
-        looks = max(seen.values())
-        mean = (total - self._total) / looks if looks else 0.0
-        self._total, self._counts = total, counts
-        within = {share: min(limit for limit, count in seen.items() if count >= share * looks) for share in (0.99, 1.0)}
+    def enter(self, case: str) -> None:
+        """Something else is the case from now on; empty: nothing that is measured."""
+        late, looks = self._read()
+        if self._case:
+            self.late[self._case] = self.late.get(self._case, 0.0) + late - self._before[0]
+            self.looks.setdefault(self._case, Counter()).update(looks - self._before[1])
+        self._case, self._before = case, (late, looks)
+
+    def lag(self, case: str) -> dict[str, float]:
+        """The mean, and limits that are not passed in 99 of 100 cases, and in all."""
+        looks = self.looks[case]
+        number = max(looks.values())
+        within = {share: min(limit for limit, count in looks.items() if count >= share * number) for share in (0.99, 1)}
         return {
-            "lag_mean_ms": mean * 1000,
+            "lag_mean_ms": self.late[case] / number * 1000,
             "lag_p99_ms_at_most": within[0.99] * 1000,
-            "lag_max_ms_at_most": within[1.0] * 1000,
-            "looks": looks,
+            "lag_max_ms_at_most": within[1] * 1000,
+            "looks": number,
         }
 
-    def _read(self) -> tuple[float, dict[float, float]]:
+    def _read(self) -> tuple[float, Counter[float]]:
         with urllib.request.urlopen(self._url, timeout=20, context=self._context) as answer:
             text = answer.read().decode()
         found = TOTAL.search(text)
         assert found is not None, text
-        return float(found[1]), {float(limit): float(count) for limit, count in BUCKET.findall(text)}
+        return float(found[1]), Counter({float(limit): int(float(count)) for limit, count in BUCKET.findall(text)})
