@@ -232,7 +232,7 @@ def listened(port: int, load: Load, processes: Sequence[psutil.Process]) -> Roun
     take(clients, SETTLING)
     # What came while the others were still connecting waited for us.
     for each in clients:
-        each.events, each.late = 0, []
+        each.events, each.lost, each.late = 0, 0, []
     before = [cpu_seconds(each) for each in processes]
     with load.case("changes and listeners"):
         take(clients, EACH)

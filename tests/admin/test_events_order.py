@@ -106,6 +106,43 @@ async def test_many_changes(api: ApiWorld, listening: Listening, monkeypatch: py
     assert [each.name for each in anna.changes] == ["resync"] and rick.changes == []
 
 
+@pytest.mark.acceptance(23)
+@asynchronous
+async def test_many_come_back_at_once(api: ApiWorld, listening: Listening, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Each from where it was, some in a turn; who was there all the time does not wait for them, and nobody loses."""
+    monkeypatch.setattr(feed, "GROUPS", 2)
+    staying = await listening.open(api.anna, "users")
+    positions, users = [], []
+    for number in range(6):
+        positions.append(staying.last_id)
+        users.append(api.insert("users (tenant_id, login) VALUES (%s, %s)", api.acme, f"user{number}"))
+        await listening.settled()
+    back = [await listening.open(api.anna, "users", position) for position in positions]
+    await listening.settled()
+    told = [("added", user) for user in users]
+    assert staying.briefs == told
+    assert [each.briefs for each in back] == [told[number:] for number in range(6)]
+
+
+@asynchronous
+async def test_who_is_new_begins_where_others_are(api: ApiWorld, listening: Listening) -> None:
+    """All are read for at once; no change after the beginning is missed."""
+    await listening.open(api.anna, "users")
+    await listening.settled()
+    api.ask("INSERT INTO users (tenant_id, login) VALUES (%s, 'before')", api.rival)
+    for _ in range(3):
+        await listening.open(api.anna, "users")
+    assert len({stream.position for stream in listening.feed.streams}) <= 2
+    [held] = listening.feed._topics.values()
+    assert held.streams == 4 and {id(stream.topics[0]) for stream in listening.feed.streams} == {id(held.topic)}
+    user = api.insert("users (tenant_id, login) VALUES (%s, 'after')", api.acme)
+    await listening.settled()
+    assert [each.briefs for each in listening.listeners] == [[("added", user)]] * 4
+    for listener in listening.listeners:
+        listener.leave()
+    assert listening.feed._topics == {}
+
+
 @asynchronous
 async def test_no_work_without_listeners(api: ApiWorld, listening: Listening) -> None:
     assert not listening.turning()
