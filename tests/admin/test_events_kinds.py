@@ -90,6 +90,39 @@ async def test_each_kind(api: ApiWorld, listening: Listening) -> None:
     assert [each for each in boss.changes[seen:] if each.name == "added"] == []
 
 
+@pytest.mark.acceptance(23)
+@asynchronous
+async def test_administrators_roles_and_jobs(api: ApiWorld, listening: Listening) -> None:
+    boss, anna, rick = [
+        await listening.open(each, "administrators,roles,jobs") for each in (api.boss, api.anna, api.rick)
+    ]
+    role = (await api.call(api.anna, "POST", "/roles", {"name": "porter"})).body["id"]
+    body = {"name": "ada", "password": CANARY, "roles": [role]}
+    ada = (await api.call(api.anna, "POST", "/administrators", body)).body["id"]
+    job = api.insert(
+        "jobs (kind, tenant_id, administrator_id, administrator_name, acls, request_id, client_address, arguments)"
+        " VALUES ('trial', %s, %s, 'ada', '{}', '', '', '{}')",
+        *(api.acme, ada),
+    )
+    await listening.settled()
+    kinds = [("role", role), ("administrator", ada), ("job", job)]
+    api.ask("UPDATE roles SET description = 'x' WHERE id = %s", role)
+    api.ask("UPDATE administrators SET description = 'x' WHERE id = %s", ada)
+    api.ask("UPDATE jobs SET done = 5 WHERE id = %s", job)
+    # A sign of life.
+    api.ask("UPDATE jobs SET lease_until = NULL WHERE id = %s", job)
+    await listening.settled()
+    api.ask("DELETE FROM jobs WHERE id = %s", job)
+    api.ask("DELETE FROM administrators WHERE id = %s", ada)
+    api.ask("DELETE FROM roles WHERE id = %s", role)
+    await listening.settled()
+    told = [(each.name, each.data["kind"], each.data["id"]) for each in anna.changes]
+    expected = [(op, *each) for op in ("added", "changed") for each in kinds]
+    assert told == [*expected, *(("removed", *each) for each in reversed(kinds))]
+    assert boss.briefs == anna.briefs and rick.changes == []
+    assert all(CANARY.encode() not in each.request.written for each in listening.listeners)
+
+
 @asynchronous
 async def test_signs_of_life_are_no_changes(api: ApiWorld, listening: Listening) -> None:
     vm, host = listening.vm(api.acme, "one"), api.insert("hosts (name, address) VALUES ('node', '127.0.0.1')")
