@@ -17,7 +17,7 @@ def main() -> None:
     # As on a server with a battery behind its cache: the disk of whoever measures is not what is measured.
     cursor.execute("SET synchronous_commit = off")
     cursor.execute("PREPARE change (text, integer) AS UPDATE vm_runtimes SET detail = $1 WHERE vm_id = $2")
-    cursor.execute("SELECT vm_id FROM vm_runtimes ORDER BY vm_id LIMIT %s", (vms,))
+    cursor.execute("SELECT vm_id FROM vm_runtimes ORDER BY vm_id DESC LIMIT %s", (vms,))
     ids = [row[0] for row in cursor.fetchall()]
     began = reported = time.monotonic()
     for number in itertools.count():

@@ -1,6 +1,6 @@
 """
-Child of L{bench.events}: the API's events on a port, which it prints. It ends when the last listener has left, and
-prints how late its reactor and its database were, before there were listeners and with them.
+Child of L{bench.events}: the API's events on a port, which it prints. When it is ended, it prints how late its reactor
+and its database were, with listeners and without.
 """
 
 from __future__ import annotations
@@ -13,9 +13,10 @@ from typing import Any
 from attrs import define, field
 from twisted.internet import reactor
 from twisted.internet.defer import Deferred
-from twisted.internet.task import LoopingCall, deferLater, react
+from twisted.internet.task import LoopingCall, react
 from twisted.web.server import Site
 
+from bench.report import quantiles
 from qvd.admin.call import Call
 from qvd.admin.site import make_app
 from qvd.model.declared import Principal
@@ -37,15 +38,20 @@ class NamedGate:
     def check_origin(self, call: Call) -> None:
         """None is asked for."""
 
+    def check_site(self, call: Call) -> None:
+        """None is asked for."""
+
 
 @define
 class Lateness:
-    """Milliseconds that the reactor, and an answer of the database, are late."""
+    """Milliseconds that the reactor, and an answer of the database, are late, with listeners and without."""
 
     api: ApiWorld
+    listening: Listening
     expected: float = 0.0
-    lag: list[float] = field(factory=list)
-    database: list[float] = field(factory=list)
+    found: dict[bool, dict[str, list[float]]] = field(
+        factory=lambda: {each: {"lag": [], "database": []} for each in (False, True)}
+    )
 
     def start(self) -> None:
         self.expected = time.monotonic() + TICK
@@ -54,26 +60,24 @@ class Lateness:
 
     def tick(self) -> None:
         now = time.monotonic()
-        self.lag.append(max(0.0, now - self.expected) * 1000)
+        self.add("lag", max(0.0, now - self.expected))
         self.expected = now + TICK
         reactor.callLater(TICK, self.tick)
 
     async def probe(self) -> None:
         began = time.monotonic()
         await self.api.pool.fetch("SELECT 1")
-        self.database.append((time.monotonic() - began) * 1000)
+        self.add("database", time.monotonic() - began)
 
-    def told(self, when: str) -> None:
-        figure = {"when": when} | quantiles("lag", self.lag) | quantiles("database", self.database)
-        print(json.dumps(figure), flush=True)
-        self.lag, self.database = [], []
+    def add(self, name: str, seconds: float) -> None:
+        self.found[bool(self.listening.feed.streams)][name].append(seconds * 1000)
 
-
-def quantiles(name: str, found: list[float]) -> dict[str, float]:
-    """Median, 99th of a hundred and the worst."""
-    found = sorted(found)
-    parts = {"p50": found[len(found) // 2], "p99": found[int(len(found) * 0.99)], "max": found[-1]}
-    return {f"{name}_{part}_ms": round(value, 2) for part, value in parts.items()}
+    def told(self) -> None:
+        for listened, found in self.found.items():
+            if found["lag"] and found["database"]:
+                when = {"when": "listeners" if listened else "no listeners"}
+                print(json.dumps(when | quantiles("lag", found["lag"]) | quantiles("database", found["database"])))
+        sys.stdout.flush()
 
 
 async def serve(dsn: str) -> None:
@@ -89,14 +93,10 @@ async def serve(dsn: str) -> None:
     site: Any = Site(make_app(api.endpoints, api.dispatcher).resource())  # type: ignore[no-untyped-call]
     port: Any = reactor.listenTCP(0, site, interface="127.0.0.1")
     print(port.getHost().port, flush=True)
-    late = Lateness(api)
+    late = Lateness(api, listening)
     late.start()
-    while not listening.feed.streams:
-        await deferLater(reactor, 0.01)
-    late.told("no listeners")
-    while listening.feed.streams:
-        await deferLater(reactor, 0.01)
-    late.told("listeners")
+    reactor.addSystemEventTrigger("before", "shutdown", late.told)
+    await Deferred()
 
 
 def main(reactor: Any, dsn: str) -> Deferred[None]:

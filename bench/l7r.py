@@ -11,9 +11,10 @@ import statistics
 import tempfile
 import threading
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
+from typing import Any
 
 import psutil
 
@@ -28,14 +29,17 @@ SESSION = "#!/bin/sh\nexec sleep 100000\n"
 
 
 @contextmanager
-def farm() -> Iterator[Farm]:
-    """A node of its own, with a desktop that needs no client to begin."""
+def farm(overrides: Mapping[str, Any] | None = None) -> Iterator[Farm]:
+    """A node of its own, with a desktop that needs no client to begin.
+
+    @param overrides: settings of its.
+    """
     with tempfile.TemporaryDirectory(prefix="qvd-bench-") as name:
         folder = Path(name)
         program = folder / "session"
         program.write_text(SESSION)
         program.chmod(0o755)
-        made = Farm(folder, program, {"l7r.limit.connections_per_address": 2000})
+        made = Farm(folder, program, {"l7r.limit.connections_per_address": 2000, **(overrides or {})})
         made.start()
         try:
             yield made

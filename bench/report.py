@@ -27,6 +27,14 @@ def emit_error(name: str, error: BaseException) -> None:
     _print({"name": name, "error": f"{type(error).__name__}: {error}"})
 
 
+def quantiles(name: str, found: list[float]) -> dict[str, float]:
+    """Median, 95th and 99th of a hundred, and the worst; milliseconds."""
+    found = sorted(found)
+    at = {"p50": 0.5, "p95": 0.95, "p99": 0.99}
+    parts = {part: found[int(len(found) * share)] for part, share in at.items()} | {"max": found[-1]}
+    return {f"{name}_{part}_ms": round(value, 2) for part, value in parts.items()}
+
+
 def _short(value: Any) -> Any:
     return float(f"{value:.4g}") if isinstance(value, float) else value
 

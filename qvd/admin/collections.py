@@ -16,7 +16,7 @@ from qvd.admin.call import Answer, Call, Subject
 from qvd.admin.endpoint import Endpoint, Need
 from qvd.admin.membership import Membership
 from qvd.admin.problems import Problem, not_found
-from qvd.admin.queries import LIST_PARAMETERS, Search, list_query, search_query, sees
+from qvd.admin.queries import LIST_PARAMETERS, Search, Wanted, list_query, search_query, sees
 from qvd.interfaces import ITransaction
 from qvd.model.declared import Field, Principal, Values
 from qvd.model.errors import Refused
@@ -67,6 +67,18 @@ class Collection(Membership):
         """Which objects of the scope this caller sees, where it is not all of them. For events: whoever narrows lists
         and L{find} says it here too."""
         return None
+
+    def view(self, principal: Principal) -> Collection:
+        """The collection as this caller sees it."""
+        return self
+
+    def brief(self, principal: Principal) -> Sequence[str]:
+        """Names of the fields that are shown where nobody says which; none: all."""
+        return ()
+
+    def completed(self, wanted: Wanted) -> Wanted:
+        """What was asked for, with the fields besides those that are shown that L{document} needs."""
+        return wanted
 
     def more_endpoints(self) -> Sequence[Endpoint]:
         """Operations that only this resource has."""

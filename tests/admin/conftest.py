@@ -9,6 +9,7 @@ import pytest
 
 from tests.admin.canary import CANARY, no_canary_in_the_log
 from tests.admin.desks import Desks
+from tests.admin.listening import Listening
 from tests.admin.logins import PlainHasher, real_gate
 from tests.admin.world import ApiWorld
 from tests.fakes.asynchronous import asynchronous_fixture
@@ -32,6 +33,14 @@ async def api(database: str, tmp_path: Path) -> AsyncIterator[ApiWorld]:
 @pytest.fixture
 def desks(api: ApiWorld) -> Desks:
     return Desks(api)
+
+
+@pytest.fixture
+def listening(api: ApiWorld) -> Iterator[Listening]:
+    made = Listening(api)
+    yield made
+    made.close()
+    assert made.feed.streams == set()
 
 
 @pytest.fixture

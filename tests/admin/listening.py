@@ -3,20 +3,20 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Mapping
 from typing import Any
 
 from attrs import define, evolve, field
 from twisted.internet import reactor
 from twisted.internet.defer import CancelledError, Deferred
 
+from qvd.admin.api import all_collections
 from qvd.admin.call import Call
 from qvd.admin.collections import Collection
 from qvd.admin.events.endpoints import event_endpoints
 from qvd.admin.events.feed import Feed
 from qvd.admin.problems import Problem
 from qvd.admin.resources.common import id_field, tenant_fields, tenant_join
-from qvd.admin.resources.tenants import Tenants
-from qvd.admin.resources.users import Users
 from qvd.db.outbox import Outbox
 from qvd.model.declared import Field, Kind, Principal, Resource
 from qvd.model.filters import Comparison, Filter, Operator
@@ -168,8 +168,9 @@ class Listening:
     listeners: list[Listener] = field(factory=list)
 
     def __attrs_post_init__(self) -> None:
-        peers: dict[str, Collection] = {}
-        for kind in (ALL, Own, Users, Tenants, VMS, HOSTS, OSFS, DIS, SESSIONS):
+        # The product's own; of kinds that are called by their names alone, those above stand for them.
+        peers: dict[str, Collection] = dict(all_collections())
+        for kind in (ALL, Own, VMS, HOSTS, OSFS, DIS, SESSIONS):
             peers[kind.resource.collection] = kind(peers)
         self.feed = Feed(reactor, Outbox(self.api.pool), self.api.services.records, self.identify)
         self.api.services.feed = self.feed
@@ -185,9 +186,12 @@ class Listening:
 
     async def open(self, principal: Principal, topics: str, last_id: str = "") -> Listener:
         """Listen."""
-        endpoint, path = self.api.find("GET", "/events")
         self.api.gate.principal = principal
-        headers = {"Last-Event-ID": last_id} if last_id else {}
+        return await self.listen(topics, {"Last-Event-ID": last_id} if last_id else {})
+
+    async def listen(self, topics: str, headers: Mapping[str, str]) -> Listener:
+        """Listen as whoever the gate takes a request with these headers for."""
+        endpoint, path = self.api.find("GET", "/events")
         call = self.api.make_call(endpoint, path, "/events", headers)
         answer = await self.api.dispatcher.dispatch(evolve(call, query={"topics": [topics]}), b"")
         assert answer.stream is not None, answer.body

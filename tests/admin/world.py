@@ -60,6 +60,9 @@ class TestGate:
     def check_origin(self, call: Call) -> None:
         """All calls are from here."""
 
+    def check_site(self, call: Call) -> None:
+        """Nor from a page."""
+
 
 class OpenThrottle:
     async def admit(self, call: Call) -> None:

@@ -57,11 +57,13 @@ class Turn:
             return None
         found: dict[str, Happening] = {}
         for place in places:
-            found.update(self.found[place])
+            for key, each in self.found[place].items():
+                # A change that not all may know of is told apart from the object's others.
+                found[key] = merged(found.get(key), each)
         return found if len(found) <= MOST else None
 
 
-def merged(before: Happening | None, change: Change) -> Happening:
+def merged(before: Happening | None, change: Change | Happening) -> Happening:
     """Two changes of one object as one: what is new stays so, what is gone stays gone."""
     if before is None:
         return Happening(change.op, change.seq)

@@ -14,7 +14,7 @@ from qvd.admin.problems import Problem
 TOPICS = Parameter(
     "topics",
     {"type": "string"},
-    "With commas: a collection, with filters as in its list (vms?state=running); one object (vm:42); stats; me",
+    "With commas: a collection, with filters as in its list (vms?state=running); one object (vm:42); config; stats; me",
     repeats=True,
 )
 HEADERS = {"Content-Type": "text/event-stream", "X-Accel-Buffering": "no"}

@@ -33,10 +33,20 @@ CHECK, STALE = 3.0, 5.0
 HEARTBEAT = 15
 KEPT = 15 * 60
 """Seconds that changes are kept."""
+GROUPS = 8
+"""Positions that are read from in one turn, the newest first: who comes back from before does not hold up the rest."""
 BATCH, BATCHES = 5000, 20
 """Changes that are read at once, and how many times in a turn."""
 SLICE = 256 * 1024
 """Bytes that are written before others have their turn at the reactor."""
+
+
+@define
+class Held:
+    """A topic, and how many streams have it."""
+
+    topic: Topic
+    streams: int = 0
 
 
 @define(slots=False, eq=False)
@@ -55,9 +65,11 @@ class Feed(Service):
     most: int = 1000
     most_of_one: int = 20
     streams: set[Stream] = field(factory=set)
+    _topics: dict[Topic, Held] = field(factory=dict)
     _turns: LoopingCall | None = None
     _watches: LoopingCall | None = None
     _told: bool = False
+    _upto: Position | None = None
     log = Logger()
 
     def stopService(self) -> Any:
@@ -75,10 +87,9 @@ class Feed(Service):
         now = await self.outbox.now()
         last = call.headers.get("last-event-id", "")
         since = resumed(last, now)
-        # Equal topics are one, with what it remembers.
-        known = {topic: topic for stream in self.streams for topic in stream.topics}
-        topics = [known.get(topic, topic) for topic in topics]
-        stream = Stream(self.reactor, call, topics, since or now)
+        # Whoever is new begins where the others are, if any: each position is read from apart.
+        here = self._upto if self._turns is not None and self._upto is not None else now
+        stream = Stream(self.reactor, call, topics, since or here)
         told = {"server_time": now.at, "heartbeat_s": HEARTBEAT, "topics": [each.text for each in topics]}
         first = b"retry: 2000\n" + id_line(stream.position) + frame("hello", told)
         if last and since is None:
@@ -100,6 +111,10 @@ class Feed(Service):
             raise Problem("too-many-requests", "Too many event streams are open", headers={"Retry-After": "10"})
 
     def _join(self, stream: Stream) -> None:
+        # Equal topics are one, with what it remembers.
+        for topic in stream.topics:
+            self._topics.setdefault(topic, Held(topic)).streams += 1
+        stream.topics = [self._topics[topic].topic for topic in stream.topics]
         self.streams.add(stream)
         if self._turns is None:
             self._turns = self._repeat(self.turn, TURN)
@@ -107,10 +122,15 @@ class Feed(Service):
 
     def _leave(self, stream: Stream) -> None:
         self.streams.discard(stream)
+        for topic in stream.topics:
+            held = self._topics[topic]
+            held.streams -= 1
+            if not held.streams:
+                del self._topics[topic]
         if not self.streams and self._turns is not None and self._watches is not None:
             self._turns.stop()
             self._watches.stop()
-            self._turns = self._watches = None
+            self._turns = self._watches = self._upto = None
 
     def _repeat(self, work: Callable[[], Awaitable[None]], every: float) -> LoopingCall:
         async def guarded() -> None:
@@ -131,13 +151,14 @@ class Feed(Service):
 
     async def turn(self) -> None:
         """Read what has changed, and tell it."""
-        upto = await self.outbox.now()
+        upto = self._upto = await self.outbox.now()
         groups: dict[int, list[Stream]] = {}
         for stream in self.streams:
             if stream.position.xid < upto.xid:
                 groups.setdefault(stream.position.xid, []).append(stream)
         # Whoever comes back from before is a group apart, once.
-        for since, streams in groups.items():
+        for since in sorted(groups, reverse=True)[:GROUPS]:
+            streams = groups[since]
             turn = await self._read(since, upto.xid)
             if turn is not None:
                 await self._tell(streams, turn, upto)

@@ -17,6 +17,7 @@ from qvd.admin.call import Call
 from qvd.admin.collections import Collection
 from qvd.admin.endpoint import Need
 from qvd.admin.events.changes import Happening, Turn
+from qvd.admin.events.settings import settings
 from qvd.admin.events.stream import frame
 from qvd.admin.problems import Problem, not_found
 from qvd.admin.queries import Search, Wanted, condition, names, wanted_of
@@ -28,7 +29,9 @@ from qvd.model.filters import All, Comparison, Operator
 MOST_TOPICS = 20
 PAGE = 500
 MOST_KNOWN = 10_000
-WATCHED = frozenset({"tenant", "administrator", "role", "user", "osf", "di", "host", "vm", "session", "job"})
+WATCHED = frozenset(
+    {"tenant", "administrator", "role", "user", "osf", "di", "host", "vm", "session", "job", "property", "log"}
+)
 """Kinds whose changes are written down (C{outbox_attach}), and whose objects are read as all declared ones are."""
 STATISTICS: Mapping[str, tuple[str, ...]] = {
     "user": ("user.stats.summary", "user.stats.blocked", "user.stats.connected-users"),
@@ -95,6 +98,7 @@ class Objects:
     seen: tuple[str, ...]
     tenant_id: int | None
     superadmin: bool
+    multitenant: bool
     acls: frozenset[str]
     object_id: int | None = None
     only_of: int | None = None
@@ -172,12 +176,12 @@ def topics_of(call: Call, peers: Mapping[str, Collection]) -> Sequence[Topic]:
     texts = [each for value in call.query.get("topics", ()) for each in divided(value, peers)]
     if not texts or len(texts) > MOST_TOPICS:
         raise Problem("malformed-request", f"topics names from one to {MOST_TOPICS} topics")
-    return [topic_of(call.principal, text, peers) for text in dict.fromkeys(texts)]
+    return [topic_of(call, text, peers) for text in dict.fromkeys(texts)]
 
 
 def divided(value: str, peers: Mapping[str, Collection]) -> list[str]:
     """Topics that stand in one text, with commas. A comma within a filter is not followed by the name of a topic."""
-    known = {"me", "stats", *peers, *watched(peers)}
+    known = {"me", "stats", "config", *peers, *watched(peers)}
     found: list[str] = []
     for part in value.split(","):
         begins = re.split(r"[:?]", part.strip(), maxsplit=1)[0] in known
@@ -188,10 +192,13 @@ def divided(value: str, peers: Mapping[str, Collection]) -> list[str]:
     return [each for each in found if each]
 
 
-def topic_of(principal: Principal, text: str, peers: Mapping[str, Collection]) -> Topic:
+def topic_of(call: Call, text: str, peers: Mapping[str, Collection]) -> Topic:
+    principal = call.principal
     if text == "me":
         own = frozenset({principal.tenant_id})
         return Bell(text, (("administrator", own),), str(principal.administrator_id))
+    if text == "config":
+        return settings(principal, call.services.database)
     if text == "stats":
         counted = None if principal.superadmin else frozenset({principal.tenant_id, COMMON})
         # Nodes belong to no tenant, and whoever may see how many there are sees all of them.
@@ -228,6 +235,7 @@ def may_be_watched(collection: Collection) -> bool:
 
 def objects(principal: Principal, text: str, collection: Collection, object_id: int | None, filters: str) -> Objects:
     """@raise Problem: the collection, a field or a filter is not the caller's to read."""
+    collection = collection.view(principal)
     resource = collection.resource
     if not Need(resource.read, superadmin=resource.superadmin_reads).is_met(principal):
         raise Problem(
@@ -236,14 +244,16 @@ def objects(principal: Principal, text: str, collection: Collection, object_id: 
     given: dict[str, list[str]] = {}
     for name, value in parse_qsl(filters, keep_blank_values=True, max_num_fields=100):
         given.setdefault(name, []).append(value)
-    shown = names(",".join(given.pop("fields", [])))
+    shown = names(",".join(given.pop("fields", []))) or list(collection.brief(principal))
     conditions = [condition(resource, principal, name, values) for name, values in given.items()]
-    wanted = wanted_of(resource, principal, Search(fields=shown), All(tuple(conditions)) if conditions else None)
+    where = All(tuple(conditions)) if conditions else None
+    wanted = collection.completed(wanted_of(resource, principal, Search(fields=shown), where))
     return Objects(
         text,
         tuple(each.name for each in wanted.shown),
         principal.scope.tenant_id,
         principal.superadmin,
+        principal.multitenant,
         principal.acls,
         object_id,
         None if collection.only(principal) is None else principal.administrator_id,

@@ -317,14 +317,14 @@ async def check_single(tx: ITransaction, was: Sequence[Effective], will: Sequenc
 
 
 async def write(tx: ITransaction, place: Place, wanted: Mapping[str, Any], reset: Sequence[str]) -> None:
-    names = [*wanted, *reset]
     await tx.execute(
         "DELETE FROM configs WHERE key = ANY (%s) AND tenant_id = %s AND host_id IS NOT DISTINCT FROM %s",
-        (names, place.tenant_id, place.host_id),
+        (list(reset), place.tenant_id, place.host_id),
     )
     for name, value in wanted.items():
         await tx.execute(
-            "INSERT INTO configs (tenant_id, host_id, key, value) VALUES (%s, %s, %s, %s::jsonb)",
+            "INSERT INTO configs (tenant_id, host_id, key, value) VALUES (%s, %s, %s, %s::jsonb)"
+            " ON CONFLICT (key, tenant_id, coalesce(host_id, 0)) DO UPDATE SET value = excluded.value",
             (place.tenant_id, place.host_id, name, msgspec.json.encode(value).decode()),
         )
 

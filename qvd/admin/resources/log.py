@@ -156,20 +156,53 @@ class Histogram(msgspec.Struct, forbid_unknown_fields=True):
     items: list[Count]
 
 
-class OfTenant(Collection):
+class Trail(Collection):
+    """Rows, each without what its reader may not see of the object itself."""
+
+    def brief(self, principal: Principal) -> Sequence[str]:
+        return [field.name for field in shown_fields(self.resource, principal, ()) if field.name not in LARGE]
+
+    def completed(self, wanted: Wanted) -> Wanted:
+        """With the kind of the object, by which it is known who may see what of it."""
+        kind = self.resource.get("kind")
+        assert kind is not None
+        return evolve(wanted, fields=tuple({field.name: field for field in (*wanted.fields, kind)}.values()))
+
+    def document(self, principal: Principal, row: Values, wanted: Wanted) -> dict[str, Any]:
+        document, kind = super().document(principal, row, wanted), str(row["kind"])
+        for name in ("before", "after"):
+            if isinstance(document.get(name), Mapping):
+                document[name] = self.seen_of(principal, kind, document[name])
+        arguments = document.get("arguments")
+        if isinstance(arguments, Mapping) and isinstance(arguments.get("body"), Mapping):
+            document["arguments"] = {**arguments, "body": self.seen_of(principal, kind, arguments["body"])}
+        return document
+
+    def seen_of(self, principal: Principal, kind: str, values: Mapping[str, Any]) -> dict[str, Any]:
+        """What somebody may see of an object of a kind."""
+        if kind == "config" and not principal.holds("config.qvd."):
+            return {}
+        peer = next((each for each in self.peers.values() if each.resource.name == kind), None)
+        hidden = set() if principal.holds(f"{kind}.see.properties") else {"properties"}
+        for field in peer.resource.fields if peer is not None else ():
+            if field.sql and not sees(principal, field):
+                hidden.add(field.name)
+        return {name: value for name, value in values.items() if name not in hidden}
+
+
+class OfTenant(Trail):
     """The trail as one of several tenants sees it."""
 
     resource = log_resource(whole=False)
 
 
-class Log(Collection):
+class Log(Trail):
     """The trail."""
 
     resource = log_resource(whole=True)
 
-    def view(self, call: Call) -> Collection:
-        """Of what the caller may see: all of it, where they are over all tenants or there is one."""
-        principal = call.principal
+    def view(self, principal: Principal) -> Collection:
+        """All of it, for who is over all tenants, or where there is one."""
         return self if principal.superadmin or not principal.multitenant else OfTenant(self.peers)
 
     def endpoints(self) -> Sequence[Endpoint]:
@@ -213,63 +246,27 @@ class Log(Collection):
 
         @param more: a condition besides those of the query string.
         """
-        view = self.view(call)
-        defaults = {"sort": ["-id"], "count": ["false"], "fields": [self.short(view, call.principal)]}
+        view = self.view(call.principal)
+        defaults = {"sort": ["-id"], "count": ["false"], "fields": [",".join(view.brief(call.principal))]}
         wanted = list_query(view.resource, evolve(call, query={**defaults, **call.query}))
         where = [part for part in (wanted.query.where, more) if part is not None]
         query = evolve(wanted.query, where=All(tuple(where)) if where else None)
-        return await self.page(call, view, evolve(wanted, query=query))
+        return await view.page_of(call, view.completed(evolve(wanted, query=query)))
 
     async def search(self, call: Call) -> Answer:
-        view, body = self.view(call), call.body
-        fields = body.fields or self.short(view, call.principal).split(",")
+        view, body = self.view(call.principal), call.body
+        fields = body.fields or list(view.brief(call.principal))
         asked = evolve(call, body=msgspec.structs.replace(body, sort=body.sort or "-id", fields=fields))
-        return await self.page(call, view, search_query(view.resource, asked))
-
-    async def page(self, call: Call, view: Collection, wanted: Wanted) -> Answer:
-        answer = await view.page_of(call, with_kind(view.resource, wanted))
-        if answer.body is not None:
-            shown = {"id", *(field.name for field in wanted.shown)}
-            answer.body["items"] = [self.trimmed(call.principal, row, shown) for row in answer.body["items"]]
-        return answer
+        return await view.page_of(call, view.completed(search_query(view.resource, asked)))
 
     async def read(self, call: Call) -> Answer:
-        view = self.view(call)
-        wanted = list_query(view.resource, call)
-        row = await view.find(call, call.number(), with_kind(view.resource, wanted).fields)
-        shown = {"id", *(field.name for field in wanted.shown)}
-        return Answer(200, self.trimmed(call.principal, row, shown))
-
-    def short(self, view: Collection, principal: Principal) -> str:
-        """Names of the fields that a list has."""
-        names = [field.name for field in shown_fields(view.resource, principal, ()) if field.name not in LARGE]
-        return ",".join(names)
-
-    def trimmed(self, principal: Principal, row: Values, shown: set[str]) -> dict[str, Any]:
-        """A row, without what its reader may not see of the object itself."""
-        document = {name: row[name] for name in row if name in shown}
-        for name in ("before", "after"):
-            if isinstance(document.get(name), Mapping):
-                document[name] = self.seen_of(principal, str(row["kind"]), document[name])
-        arguments = document.get("arguments")
-        if isinstance(arguments, Mapping) and isinstance(arguments.get("body"), Mapping):
-            body = self.seen_of(principal, str(row["kind"]), arguments["body"])
-            document["arguments"] = {**arguments, "body": body}
-        return document
-
-    def seen_of(self, principal: Principal, kind: str, values: Mapping[str, Any]) -> dict[str, Any]:
-        """What somebody may see of an object of a kind."""
-        if kind == "config" and not principal.holds("config.qvd."):
-            return {}
-        peer = next((each for each in self.peers.values() if each.resource.name == kind), None)
-        hidden = set() if principal.holds(f"{kind}.see.properties") else {"properties"}
-        for field in peer.resource.fields if peer is not None else ():
-            if field.sql and not sees(principal, field):
-                hidden.add(field.name)
-        return {name: value for name, value in values.items() if name not in hidden}
+        view = self.view(call.principal)
+        wanted = view.completed(list_query(view.resource, call))
+        row = await view.find(call, call.number(), wanted.fields)
+        return Answer(200, view.document(call.principal, row, wanted))
 
     async def facets(self, call: Call) -> Answer:
-        view = self.view(call)
+        view = self.view(call.principal)
         where = lately(call, view.resource, list_query(view.resource, call).query.where)
         found = {}
         for name in FACETS:
@@ -281,7 +278,7 @@ class Log(Collection):
         return Answer(200, Facets(found))
 
     async def histogram(self, call: Call) -> Answer:
-        view, bucket = self.view(call), call.one("bucket", "day")
+        view, bucket = self.view(call.principal), call.one("bucket", "day")
         if bucket not in BUCKETS:
             raise Problem("malformed-request", f"bucket is one of {', '.join(BUCKETS)}")
         others = {name: values for name, values in call.query.items() if name != "bucket"}
@@ -341,13 +338,3 @@ def lately(call: Call, resource: Resource, where: Filter | None) -> Filter:
     since = datetime.fromtimestamp(call.services.reactor.seconds(), UTC) - WINDOW
     recent = Comparison(at, Operator.GE, since)
     return All((recent,) if where is None else (where, recent))
-
-
-def with_kind(resource: Resource, wanted: Wanted) -> Wanted:
-    """What was asked for, and the kind of the object, by which it is known who may see what."""
-    kind = resource.get("kind")
-    assert kind is not None
-    if kind in wanted.shown:
-        return wanted
-    fields = tuple({field.name: field for field in (*wanted.fields, kind)}.values())
-    return evolve(wanted, shown=(*wanted.shown, kind), fields=fields)

@@ -15,7 +15,7 @@ CREATE TABLE outbox (
 );
 COMMENT ON COLUMN outbox.tenant_id IS 'NULL: the object belongs to no tenant';
 
--- Whoever writes each 1024th row takes away what is too old, so that the table stays small whether or not a service
+-- Whoever writes each 256th row takes away what is too old, so that the table stays small whether or not a service
 -- reads it. Five minutes more than the 15 that are promised: a row's time is that of its writing, not of its commit.
 CREATE FUNCTION outbox_prune() RETURNS void LANGUAGE plpgsql SECURITY DEFINER
 SET search_path = public, pg_temp AS $$
@@ -24,7 +24,7 @@ BEGIN
     IF current_setting('transaction_isolation') = 'read committed' THEN
         DELETE FROM outbox WHERE (xid, seq) IN (
             SELECT xid, seq FROM outbox WHERE (xid, seq) IN (
-                SELECT xid, seq FROM (SELECT xid, seq, at FROM outbox ORDER BY xid, seq LIMIT 2048) oldest
+                SELECT xid, seq FROM (SELECT xid, seq, at FROM outbox ORDER BY xid, seq LIMIT 512) oldest
                 WHERE at < clock_timestamp() - interval '20 minutes')
             FOR UPDATE SKIP LOCKED);
     END IF;
@@ -50,7 +50,7 @@ BEGIN
             IF TG_OP = 'DELETE' THEN r := OLD; ELSE r := NEW; END IF;
             INSERT INTO outbox (kind, object_id, tenant_id, op)
                 VALUES (%3$L, %4$s, %5$s, %6$s) RETURNING seq INTO written;
-            IF written %% 1024 = 0 THEN
+            IF written %% 256 = 0 THEN
                 PERFORM outbox_prune();
             END IF;
             %7$s
@@ -78,14 +78,12 @@ SELECT outbox_attach('tenants', 'tenant', tenant => 'r.id');
 SELECT outbox_attach('administrators', 'administrator');
 SELECT outbox_attach('users', 'user');
 SELECT outbox_attach('osfs', 'osf');
-SELECT outbox_attach('osf_properties', 'osf', 'r.osf_id', part => true);
 SELECT outbox_attach('dis', 'di');
 SELECT outbox_attach('di_tags', 'di', 'r.di_id', '(SELECT d.tenant_id FROM dis d WHERE d.id = r.di_id)', part => true,
     moves => true);
 SELECT outbox_attach('hosts', 'host', tenant => 'NULL');
 SELECT outbox_attach('host_properties', 'host', 'r.host_id', 'NULL', part => true);
 SELECT outbox_attach('vms', 'vm');
-SELECT outbox_attach('vm_properties', 'vm', 'r.vm_id', part => true);
 SELECT outbox_attach('sessions', 'session', columns => ARRAY['state', 'ended_at']);
 
 -- Run-time rows are made and taken away with their objects, which say so themselves; signs of life are no changes.

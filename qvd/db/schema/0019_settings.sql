@@ -151,3 +151,21 @@ BEGIN
 END $$;
 REVOKE ALL ON FUNCTION audit_purge(integer) FROM PUBLIC;
 GRANT EXECUTE ON FUNCTION audit_purge(integer) TO qvd_api;
+
+-- What is told of these to those who watch: 0018_outbox.sql. Each value of the configuration is an object of its own,
+-- named by its place and key; so is each row of the audit trail.
+SELECT outbox_attach('properties', 'property');
+SELECT outbox_attach('configs', 'config', 'concat_ws(''/'', r.tenant_id, coalesce(r.host_id, 0), r.key)');
+SELECT outbox_attach('audit', 'log');
+
+-- Values of what is defined for all tenants are the business of who is over all tenants, where there are several: others
+-- do not learn that there are any, so they are not told that an object of theirs has changed.
+CREATE FUNCTION property_audience(the_key text, tenant integer) RETURNS integer LANGUAGE sql STABLE SECURITY DEFINER
+SET search_path = public, pg_temp AS $$
+    SELECT CASE WHEN EXISTS (SELECT FROM properties p WHERE p.key = the_key AND p.tenant_id = 0) AND NOT EXISTS (
+        SELECT FROM configs c WHERE c.key = 'wat.multitenant' AND c.tenant_id = -1 AND c.value = 'false')
+        THEN 0 ELSE tenant END
+$$;
+SELECT outbox_attach(the_table, kind, format('r.%s_id', kind), 'property_audience(r.key, r.tenant_id)', part => true)
+    FROM (VALUES ('user_properties'::regclass, 'user'), ('vm_properties', 'vm'), ('osf_properties', 'osf'),
+        ('di_properties', 'di')) each (the_table, kind);
