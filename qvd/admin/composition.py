@@ -35,6 +35,7 @@ from qvd.admin.services import LoginPorts, Services
 from qvd.admin.settings import LoginSettings
 from qvd.admin.site import BASE, make_app
 from qvd.admin.streaming import ApiSite, streamed_by
+from qvd.admin.underway import Underway
 from qvd.auth.local import Argon2Hasher
 from qvd.db.attempts import Attempts
 from qvd.db.changes import Audit, Changes
@@ -120,9 +121,11 @@ class Composition:
         self.jobs = JobRunner(self.services, all_jobs(), reactor, holder, self.bells)
         self.sweeps = LoopingCall(lambda: Deferred.fromCoroutine(sweep(self.services)).addErrback(self._unswept))
         self.sweeps.clock = reactor
+        limits = configured.tls_limits(settings)
+        self.underway = Underway(limits.connections, limits.connections_per_address)
         self.context = make_server_context(settings.text("admin.tls.cert"), settings.text("admin.tls.key"))
         self.site = self._site()
-        self.callers = TLSListenerFactory(self.context, self.site, configured.tls_limits(settings))
+        self.callers = TLSListenerFactory(self.context, self.site, limits)
         self.listener = Listener(self._listen, "administrators are served")
         self.daemon = Daemon(
             reactor,
@@ -181,6 +184,7 @@ class Composition:
             Steps(self.jobs.start, lambda: Deferred.fromCoroutine(self.jobs.stop())),
             Steps(self.feed.startService, self.feed.stopService),
             Steps(lambda: None, self.callers.close_all),
+            self.underway,
             self.listener,
         ]
         return parts
@@ -206,7 +210,7 @@ class Composition:
     def _site(self) -> ApiSite:
         calls, access = CallNumbers(self.numbers.registry), AccessLog()
         endpoints = all_endpoints()
-        app = make_app(endpoints, Dispatcher(self.services), [calls.answered, access.answered])
+        app = make_app(endpoints, Dispatcher(self.services), [calls.answered, access.answered], self.underway)
         Probes(self._refusal, self._exposition, configured.metrics_networks(self.settings)).add_to(app)
         return ApiSite(
             app.resource(),
