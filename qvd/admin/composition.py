@@ -217,6 +217,7 @@ class Composition:
             streamed_by(endpoints, BASE),
             timeout=self.settings.seconds("admin.timeout.idle"),
             largest_body=self.settings.number("admin.limit.body"),
+            whole_seconds=self.settings.seconds("admin.timeout.request"),
             reactor=self.machine.reactor,
         )
 

@@ -17,6 +17,10 @@ from io import BytesIO
 from typing import Any
 
 from twisted.internet.error import AlreadyCalled, AlreadyCancelled
+from twisted.internet.interfaces import IAddress
+from twisted.internet.protocol import connectionDone
+from twisted.python.failure import Failure
+from twisted.web.http import HTTPChannel
 from twisted.web.resource import IResource
 from twisted.web.server import Request, Site
 
@@ -31,8 +35,8 @@ LINGER, LINGER_BYTES = 2.0, 16 * 1024**2
 How long, and how much of, a body that nobody wants is taken in after the answer. Were the connection closed at once,
 the client's system would throw the answer away (RFC 9112, section 9.6).
 """
-IDLE = 60.0
-"""Seconds without a byte, after which a client is given up."""
+IDLE, WHOLE = 60.0, 30.0
+"""Seconds without a byte, after which a client is given up; and until a request is whole, whose body is no stream."""
 
 IsStreamed = Callable[[str, str], bool]
 
@@ -49,6 +53,48 @@ def streamed_by(endpoints: Iterable[Endpoint], base: str) -> IsStreamed:
         return any(method == known and pattern.fullmatch(path) is not None for known, pattern in patterns)
 
     return is_streamed
+
+
+class ApiChannel(HTTPChannel):
+    """A connection. The time that L{HTTPChannel} gives begins again with each byte, so a client that sends one now and
+    then could hold it for ever.
+
+    @ivar whole_seconds: from a request's first byte to its last.
+    """
+
+    whole_seconds = WHOLE
+    _late: Any = None
+    _streams = False
+
+    def dataReceived(self, data: bytes) -> None:
+        if self._late is None and not self._handlingRequest and not self._streams:
+            self._late = self.callLater(self.whole_seconds, self.timeoutConnection)  # type: ignore[no-untyped-call]
+        super().dataReceived(data)  # type: ignore[no-untyped-call]
+
+    def allContentReceived(self) -> None:
+        """The request is whole."""
+        self._end_wait()
+        self._streams = False
+        super().allContentReceived()  # type: ignore[no-untyped-call]
+
+    def connectionLost(self, reason: Failure = connectionDone) -> None:
+        self._end_wait()
+        super().connectionLost(reason)  # type: ignore[no-untyped-call]
+
+    def timeoutConnection(self) -> None:
+        """Too long."""
+        self._end_wait()
+        super().timeoutConnection()  # type: ignore[no-untyped-call]
+
+    def stream(self) -> None:
+        """The request's body takes its time; whoever reads it sees to it that it comes."""
+        self._end_wait()
+        self._streams = True
+
+    def _end_wait(self) -> None:
+        late, self._late = self._late, None
+        if late is not None and late.active():
+            late.cancel()
 
 
 class ApiRequest(Request):
@@ -71,6 +117,7 @@ class ApiRequest(Request):
         command, target, version = self.channel._command, self.channel._path, self.channel._version
         path = target.partition(b"?")[0].decode("ascii", "replace")
         if self.channel.site.is_streamed(command.decode("ascii", "replace"), path):
+            self.channel.stream()
             transport = self.channel.transport
             self.body = BodyStream(length, transport.pauseProducing, transport.resumeProducing)
             if (self.requestHeaders.getRawHeaders(b"expect") or [b""])[0].lower() == b"100-continue":
@@ -189,6 +236,7 @@ class ApiSite(Site):
 
     @param is_streamed: whether the operation of a method and a path reads its body itself.
     @ivar largest_body: bytes of any other body.
+    @ivar whole_seconds: until a request is whole that has another body, or none.
     """
 
     requestFactory = ApiRequest
@@ -199,12 +247,21 @@ class ApiSite(Site):
         is_streamed: IsStreamed,
         timeout: float = IDLE,
         largest_body: int = LARGEST,
+        whole_seconds: float = WHOLE,
         **arguments: Any,
     ) -> None:
         super().__init__(resource, timeout=timeout, parsePOSTFormSubmission=False, **arguments)  # type: ignore[no-untyped-call]
         self.displayTracebacks = False
         self.is_streamed = is_streamed
         self.largest_body = largest_body
+        self.whole_seconds = whole_seconds
+
+    def buildProtocol(self, addr: IAddress | None) -> Any:
+        channel: Any = ApiChannel()  # type: ignore[no-untyped-call]
+        channel.factory, channel.site, channel.requestFactory = self, self, self.requestFactory
+        channel.timeOut, channel.callLater = self.timeOut, self.reactor.callLater
+        channel.whole_seconds = self.whole_seconds
+        return channel
 
     def log(self, request: Any) -> None:
         """Not twisted.web's own line, which has the query string in it: L{qvd.admin.access} writes ours."""

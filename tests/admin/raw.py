@@ -30,7 +30,7 @@ def exchange(server: Server, pieces: Iterable[bytes]) -> Deferred[bytes]:
                     line.sendall(piece)
                 while data := line.recv(65536):
                     answer += data
-            except (BrokenPipeError, ConnectionResetError):
+            except OSError:  # it was ended while there was more to say
                 pass
             return answer
 

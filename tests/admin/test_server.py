@@ -6,7 +6,9 @@ import json
 import signal
 import socket
 import ssl
+from collections.abc import Iterator
 from pathlib import Path
+from threading import Event
 
 import psycopg2
 import pytest
@@ -20,6 +22,7 @@ from qvd.admin.dispatch import Dispatcher
 from qvd.demo.installation import AdminProcess, DemoError, write_conf
 from qvd.demo.tls import make_certificates
 from qvd.model.errors import SettingsError
+from tests.admin.raw import exchange
 from tests.admin.server import Server
 from tests.admin.world import ApiWorld
 from tests.fakes.asynchronous import asynchronous, until
@@ -261,3 +264,27 @@ def test_the_program(database: str, tmp_path: Path) -> None:
     write_conf(tmp_path / "admin.conf", {**values, "log.format": "xml"})
     with pytest.raises(DemoError, match="status 78"):
         AdminProcess(tmp_path).await_ready()
+
+
+@asynchronous
+async def test_a_request_that_comes_byte_by_byte_is_not_waited_for(database: str, tmp_path: Path) -> None:
+    """Each byte is in time; the request never is."""
+    server = Server(database, tmp_path, settings={"admin.timeout.request": 1.0})
+    await server.start()
+
+    def drip(*whole: bytes) -> Iterator[bytes]:
+        yield from whole
+        for _ in range(200):
+            Event().wait(0.1)
+            yield b"x"
+
+    try:
+        head = b"POST /api/v1/auth/login HTTP/1.1\r\nHost: localhost\r\n"
+        for said in ((head + b"X-Name: ",), (head + b"Content-Length: 1000\r\n\r\n",)):
+            begun = server.composition.machine.reactor.seconds()
+            assert await exchange(server, drip(*said)) == b""
+            assert server.composition.machine.reactor.seconds() - begun < 10
+        await until(lambda: not server.composition.callers.count, "no connection is left")
+        assert (await server.ask("GET", "/healthz")).status == 200
+    finally:
+        await server.stop()
