@@ -6,6 +6,7 @@ from __future__ import annotations
 import re
 import secrets
 from collections.abc import Callable, Iterable, Sequence
+from http import HTTPStatus
 from typing import Any
 from urllib.parse import parse_qsl
 
@@ -189,7 +190,7 @@ def confess(dispatcher: Dispatcher, answered: Sequence[Answered]) -> Any:
 
 def respond(request: Any, answer: Answer, request_id: str) -> bytes:
     """Write the head, and return the body."""
-    request.setResponseCode(answer.status)
+    request.setResponseCode(answer.status, HTTPStatus(answer.status).phrase.encode())
     for name, value in {**HEADERS, "X-Request-Id": request_id, **answer.headers}.items():
         request.setHeader(name.encode(), value.encode("latin-1", "replace"))
     if answer.body is None:

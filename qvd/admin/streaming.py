@@ -9,12 +9,12 @@ there, and reads the body itself (C{request.body}, a L{Body}), while the connect
 
 from __future__ import annotations
 
-import json
 import re
 import secrets
 from collections.abc import Callable, Iterable
 from io import BytesIO
 from typing import Any
+from urllib.parse import unquote_to_bytes
 
 from twisted.internet.error import AlreadyCalled, AlreadyCancelled
 from twisted.internet.interfaces import IAddress
@@ -25,8 +25,10 @@ from twisted.web.resource import IResource
 from twisted.web.server import Request, Site
 
 from qvd.admin.bodies import BodyStream
+from qvd.admin.call import Answer
 from qvd.admin.endpoint import Endpoint
 from qvd.admin.problems import Problem
+from qvd.admin.site import respond
 
 LARGEST = 1024**2
 """Bytes of a body that is held, if nothing else is said."""
@@ -220,14 +222,28 @@ class ApiRequest(Request):
         self.requestHeaders.removeHeader(b"expect")
         self.method, self.uri, self.clientproto = command, target, version
         self.path = target.partition(b"?")[0]
-        problem = Problem("payload-too-large", f"A body has at most {self._most} bytes here")
-        document = problem.document(secrets.token_hex(8), self.path.decode("ascii", "replace"))
-        body = json.dumps(document).encode()
-        self.setResponseCode(problem.status)
-        self.setHeader(b"content-type", b"application/problem+json")  # type: ignore[no-untyped-call]
+        self._tell(Problem("payload-too-large", f"A body has at most {self._most} bytes here"))
+
+    def process(self) -> None:
+        """Find the operation. What the library that does this would fail at does not come to it."""
+        try:
+            unquote_to_bytes(self.path).decode("utf-8")
+        except UnicodeDecodeError:
+            self._tell(Problem("malformed-request", "The path is not valid: UTF-8, percent-encoded"))
+        else:
+            super().process()  # type: ignore[no-untyped-call]
+
+    def getRequestHostname(self) -> bytes:
+        """Operations are the same under all names of the server, and what C{Host} says need not be one."""
+        return b"localhost"
+
+    def _tell(self, problem: Problem) -> None:
+        request_id = secrets.token_hex(8)
+        document = problem.document(request_id, self.path.decode("ascii", "replace"))
+        answer = Answer(problem.status, document, problem.headers, "application/problem+json")
+        body = respond(self, answer, request_id)
         self.setHeader(b"content-length", str(len(body)).encode())  # type: ignore[no-untyped-call]
-        self.setHeader(b"cache-control", b"no-store")  # type: ignore[no-untyped-call]
-        self.write(b"" if command == b"HEAD" else body)
+        self.write(b"" if self.method == b"HEAD" else body)
         self.finish()
 
 

@@ -288,3 +288,36 @@ async def test_a_request_that_comes_byte_by_byte_is_not_waited_for(database: str
         assert (await server.ask("GET", "/healthz")).status == 200
     finally:
         await server.stop()
+
+
+@asynchronous
+async def test_what_is_no_sane_request_is_refused_in_a_sentence(database: str, tmp_path: Path) -> None:
+    """And not by an error of the server's, with a page of it in the log for each."""
+    server, said = Server(database, tmp_path), list[LogEvent]()
+    await server.start()
+
+    @provider(ILogObserver)
+    def observe(event: LogEvent) -> None:
+        said.append(event)
+
+    globalLogPublisher.addObserver(observe)
+    try:
+        for line, host, status in (
+            (b"GET /api/v1/info", b"a" * 80, 200),
+            (b"GET /api/v1/info", b"a..b", 200),
+            (b"GET /api/v1/info", b"\xff\xfe", 200),
+            (b"GET /api/v1/info?%ff", b"x", 400),
+            (b"GET /api/v1/%ff", b"x", 400),
+            (b"GET /%c3%28", b"x", 400),
+            (b"PATCH /api/v1/%75ploads/1", b"x", 400),
+            (b"PATCH //api/v1/uploads/1", b"x", 400),
+        ):
+            answer = await exchange(server, [line + b" HTTP/1.1\r\nHost: " + host + b"\r\nConnection: close\r\n\r\n"])
+            head, _, body = answer.partition(b"\r\n\r\n")
+            assert head.startswith(f"HTTP/1.1 {status} ".encode()), answer
+            assert b"\r\nX-Content-Type-Options: nosniff" in head
+            assert status == 200 or b"/problems/malformed-request" in body
+        assert [event for event in said if "log_failure" in event] == []
+    finally:
+        globalLogPublisher.removeObserver(observe)
+        await server.stop()
