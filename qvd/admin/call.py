@@ -16,7 +16,9 @@ from qvd.model.declared import Principal, Scope
 
 T = TypeVar("T")
 SECRET_WORDS = ("password", "secret", "token", "otp", "code", "private_key", "current", "new")
-HIDDEN = "***"
+HIDDEN, OMITTED = "***", "..."
+TOLD_LEVELS = 32
+"""Of what was sent, in the audit trail. A body that is deeper than Python's stack was refused without a row there."""
 LONGEST_ID, LARGEST_ID = 10, (1 << 31) - 1
 
 
@@ -150,7 +152,8 @@ class Call:
 
     def arguments(self) -> Mapping[str, Any]:
         """What was sent, without secrets."""
-        told: dict[str, Any] = {**self.path, **{name: list(values) for name, values in self.query.items()}}
+        query = {name: HIDDEN if is_secret(name) else list(values) for name, values in self.query.items()}
+        told: dict[str, Any] = {**self.path, **query}
         if self.endpoint.body is not None and not self.endpoint.streamed:
             told["body"] = without_secrets(plain(self.body))
         return told
@@ -175,13 +178,15 @@ def plain(value: Any) -> Any:
     return msgspec.to_builtins(value) if value is not None else None
 
 
-def without_secrets(value: Any) -> Any:
-    """A copy in which what may be a secret is hidden."""
+def without_secrets(value: Any, levels: int = TOLD_LEVELS) -> Any:
+    """A copy in which what may be a secret is hidden, and what nobody needs so deep is left out."""
+    if isinstance(value, Mapping | list) and not levels:
+        return OMITTED
     if isinstance(value, Mapping):
         return {
-            key: HIDDEN if is_secret(key) and isinstance(each, str) else without_secrets(each)
+            key: HIDDEN if is_secret(key) and isinstance(each, str) else without_secrets(each, levels - 1)
             for key, each in value.items()
         }
     if isinstance(value, list):
-        return [without_secrets(each) for each in value]
+        return [without_secrets(each, levels - 1) for each in value]
     return value
