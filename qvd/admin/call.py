@@ -6,6 +6,7 @@ from __future__ import annotations
 from collections.abc import Awaitable, Callable, Mapping, Sequence
 from typing import Any, TypeVar
 
+import msgspec
 from attrs import define, field, frozen
 
 from qvd.admin.endpoint import Endpoint
@@ -17,8 +18,9 @@ from qvd.model.declared import Principal, Scope
 T = TypeVar("T")
 SECRET_WORDS = ("password", "secret", "token", "otp", "code", "private_key", "current", "new")
 HIDDEN, OMITTED = "***", "..."
-TOLD_LEVELS = 32
-"""Of what was sent, in the audit trail. A body that is deeper than Python's stack was refused without a row there."""
+TOLD_LEVELS, TOLD_BYTES = 32, 64 * 1024
+"""Of what was sent, in the audit trail: a page of that has 500 rows, and all that is deeper than Python's stack was
+refused without a row."""
 LONGEST_ID, LARGEST_ID = 10, (1 << 31) - 1
 
 
@@ -155,7 +157,7 @@ class Call:
         query = {name: HIDDEN if is_secret(name) else list(values) for name, values in self.query.items()}
         told: dict[str, Any] = {**self.path, **query}
         if self.endpoint.body is not None and not self.endpoint.streamed:
-            told["body"] = without_secrets(plain(self.body))
+            told["body"] = bounded(without_secrets(plain(self.body)))
         return told
 
 
@@ -173,9 +175,13 @@ def is_secret(name: str) -> bool:
 
 def plain(value: Any) -> Any:
     """What msgspec made, as JSON values."""
-    import msgspec
-
     return msgspec.to_builtins(value) if value is not None else None
+
+
+def bounded(value: Any) -> Any:
+    """What is not too much to be told."""
+    size = len(msgspec.json.encode(value, enc_hook=str))
+    return value if size <= TOLD_BYTES else f"{OMITTED} ({size} bytes)"
 
 
 def without_secrets(value: Any, levels: int = TOLD_LEVELS) -> Any:

@@ -49,3 +49,12 @@ async def test_a_secret_in_the_query_string_is_not_in_the_trail(api: ApiWorld) -
     (row,) = api.trail()
     assert row["arguments"]["password"] == row["arguments"]["token"] == "***"
     assert "hunter2" not in str(row)
+
+
+@asynchronous
+async def test_a_large_body_is_in_the_trail_by_its_size(api: ApiWorld) -> None:
+    ids = list(range(1_000_000, 1_040_000))
+    called = await api.call(api.anna, "POST", "/users/bulk", {"op": "block", "ids": ids})
+    assert called.status == 202
+    (row,) = api.trail()
+    assert row["arguments"]["body"] == "... (320067 bytes)"
