@@ -224,6 +224,7 @@ class Hosts(Collection):
             body=TokenWanted,
             answers={201: Token},
             dangerous=True,
+            told_once=True,
             tag="hosts",
         )
         return [
@@ -343,9 +344,6 @@ class Hosts(Collection):
         return await self._on_one(call, work)
 
     async def enrol(self, call: Call) -> Answer:
-        # The answer holds the secret: it is not kept for a request that comes again.
-        call.keep = None
-
         async def work(tx: ITransaction) -> Answer:
             wanted: TokenWanted = call.body
             try:
