@@ -1,4 +1,4 @@
-# -*- test-case-name: tests.unit.test_admin_call -*-
+# -*- test-case-name: tests.admin.test_users,tests.admin.test_hostile -*-
 """One call of an operation, from its request to its answer."""
 
 from __future__ import annotations

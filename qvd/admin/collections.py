@@ -1,4 +1,4 @@
-# -*- test-case-name: tests.unit.test_admin_collections -*-
+# -*- test-case-name: tests.admin.test_users -*-
 """The operations that every declared resource has: list, search, read, make, change, delete."""
 
 from __future__ import annotations

@@ -1,4 +1,4 @@
-# -*- test-case-name: tests.unit.test_admin_queries -*-
+# -*- test-case-name: tests.admin.test_users,tests.admin.test_hostile -*-
 """What a list is asked for: fields, filters, order, page. From the query string, or from the body of a search."""
 
 from __future__ import annotations

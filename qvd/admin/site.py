@@ -1,4 +1,4 @@
-# -*- test-case-name: tests.integration.test_admin_site -*-
+# -*- test-case-name: tests.admin.test_server,tests.admin.test_underway -*-
 """The operations as routes of a web server: requests to calls, answers to responses."""
 
 from __future__ import annotations
