@@ -220,7 +220,7 @@ def read_cursor(text: str, sort: str, order: Sequence[tuple[Field, bool]]) -> tu
     wrong = Problem("malformed-request", "The cursor is not one of this list: begin again without it")
     try:
         way, sorted_by, *values = msgspec.json.decode(base64.urlsafe_b64decode(text + "=" * (-len(text) % 4)))
-    except (ValueError, TypeError, msgspec.DecodeError):
+    except (ValueError, TypeError, RecursionError, msgspec.DecodeError):
         raise wrong from None
     if way not in ("n", "p") or sorted_by != sort or len(values) != len(order) + 1:
         raise wrong

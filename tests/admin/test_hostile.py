@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import base64
 from typing import Any
 
 import pytest
@@ -58,3 +59,37 @@ async def test_a_large_body_is_in_the_trail_by_its_size(api: ApiWorld) -> None:
     assert called.status == 202
     (row,) = api.trail()
     assert row["arguments"]["body"] == "... (320067 bytes)"
+
+
+@asynchronous
+async def test_cursors_that_nobody_was_given(api: ApiWorld) -> None:
+    for raw in (
+        b"[" * 5000 + b"]" * 5000,
+        b'["n","",{}]',
+        b'["n","",1e99]',
+        b'["n","",' + b"9" * 5000 + b"]",
+        b'["n","name",1]',
+        b'["x","",1]',
+        b'{"n":1,"":2,"3":4}',
+        b'"n1"',
+        b"5",
+        b"\xff",
+    ):
+        cursor = base64.urlsafe_b64encode(raw).decode().rstrip("=")
+        for text in (cursor, cursor[:-1] + "\u00e9"):
+            found = await api.call(api.anna, "POST", "/users/search", {"cursor": text})
+            assert (found.status, found.problem) == (400, "malformed-request"), raw
+
+
+@asynchronous
+async def test_a_cursor_of_another_tenants_object_shows_nothing_of_it(api: ApiWorld) -> None:
+    """It says where to go on, and whose objects there are is asked anew."""
+    for number in range(3):
+        for tenant in (api.acme, api.rival):
+            api.insert("users (tenant_id, login) VALUES (%s, %s)", tenant, f"user {number}")
+    foreign = await api.call(api.rick, "GET", "/users?sort=name&limit=1")
+    found = await api.call(api.anna, "GET", f"/users?sort=name&cursor={foreign.body['page']['next']}")
+    mine = {row["id"] for row in api.ask("SELECT id FROM users WHERE tenant_id = %s", api.acme)}
+    assert found.status == 200
+    assert {each["id"] for each in found.body["items"]} <= mine
+    assert found.body["page"]["total"] == 3
