@@ -190,6 +190,8 @@ def confess(dispatcher: Dispatcher, answered: Sequence[Answered]) -> Any:
 
 def respond(request: Any, answer: Answer, request_id: str) -> bytes:
     """Write the head, and return the body."""
+    # Which library in which version serves is nobody's business.
+    request.responseHeaders.removeHeader(b"server")
     request.setResponseCode(answer.status, HTTPStatus(answer.status).phrase.encode())
     for name, value in {**HEADERS, "X-Request-Id": request_id, **answer.headers}.items():
         request.setHeader(name.encode(), value.encode("latin-1", "replace"))

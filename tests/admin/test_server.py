@@ -37,6 +37,7 @@ async def test_it_serves_the_api_and_lets_nobody_in(database: str, tmp_path: Pat
         refused = await server.ask("GET", "/api/v1/users", headers={"X-Request-Id": "mine-1"})
         assert (refused.status, refused.document["type"]) == (401, "/problems/credentials-required")
         assert refused.headers["WWW-Authenticate"] == "Bearer"
+        assert "Server" not in refused.headers
         assert refused.headers["X-Request-Id"] == refused.document["request_id"] == "mine-1"
         for name, value in (
             ("Strict-Transport-Security", "max-age=31536000"),
@@ -88,6 +89,7 @@ async def test_probes(database: str, tmp_path: Path, postgres: RealPostgres) -> 
         away = await server.ask("GET", "/readyz")
         assert (away.status, away.document) == (503, {"status": "The database does not answer"})
         assert (await server.ask("GET", "/healthz")).status == 200
+        assert (await server.ask("GET", "/metrics")).status == 200
         postgres.start()
         await until(lambda: server.composition.pool.available, "the database is back")
         assert (await server.ask("GET", "/readyz")).status == 200
