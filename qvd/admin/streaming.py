@@ -32,6 +32,8 @@ from qvd.admin.site import respond
 
 LARGEST = 1024**2
 """Bytes of a body that is held, if nothing else is said."""
+MOST_HELD = 64 * 1024**2
+"""Bytes of all bodies that are held at a time: they are taken in before anybody is asked who sends them."""
 LINGER, LINGER_BYTES = 2.0, 16 * 1024**2
 """
 How long, and how much of, a body that nobody wants is taken in after the answer. Were the connection closed at once,
@@ -108,6 +110,7 @@ class ApiRequest(Request):
     channel: Any
     body: BodyStream | None = None
     _taken = 0
+    _held = 0
     _refused = False
     _whole = False
     _answered = False
@@ -126,12 +129,16 @@ class ApiRequest(Request):
                 self._await_reader()
             super().requestReceived(command, target, version)  # type: ignore[no-untyped-call]
         elif length is not None and length > self._most:
-            self._refuse(command, target, version)
+            self._refuse(command, target, version, self._too_large)
 
     @property
     def _most(self) -> int:
         most: int = self.channel.site.largest_body
         return most
+
+    @property
+    def _too_large(self) -> Problem:
+        return Problem("payload-too-large", f"A body has at most {self._most} bytes here")
 
     def handleContentChunk(self, data: bytes) -> None:
         """More of the body."""
@@ -142,9 +149,18 @@ class ApiRequest(Request):
         elif self.body is not None:
             self.body.feed(data)
         elif self._taken > self._most:
-            self._refuse(self.channel._command, self.channel._path, self.channel._version)
+            self._refuse(self.channel._command, self.channel._path, self.channel._version, self._too_large)
+        elif not self.channel.site.hold(len(data)):
+            said = Problem("unavailable", "Too much is being sent at once: try again", headers={"Retry-After": "1"})
+            self._refuse(self.channel._command, self.channel._path, self.channel._version, said)
         else:
+            self._held += len(data)
             super().handleContentChunk(data)  # type: ignore[no-untyped-call]
+
+    def _let_go(self) -> None:
+        """Its body is held no more."""
+        self.channel.site.hold(-self._held)
+        self._held = 0
 
     def requestReceived(self, command: bytes, path: bytes, version: bytes) -> None:
         """All of the body is there. What does not stream begins now."""
@@ -160,11 +176,13 @@ class ApiRequest(Request):
         """The client is gone."""
         if self.body is not None:
             self.body.lose("The connection ended before the body did")
+        self._let_go()
         self._stop_lingering()
         super().connectionLost(reason)  # type: ignore[no-untyped-call]
 
     def finish(self) -> None:
         """The answer is written. What is left of the body passes, for a while."""
+        self._let_go()
         if self._whole or self._disconnected:
             super().finish()  # type: ignore[no-untyped-call]
             return
@@ -216,13 +234,13 @@ class ApiRequest(Request):
 
         body.read = first  # type: ignore[method-assign]
 
-    def _refuse(self, command: bytes, target: bytes, version: bytes) -> None:
+    def _refuse(self, command: bytes, target: bytes, version: bytes, problem: Problem) -> None:
         """Answer instead of the operation."""
         self._refused = True
         self.requestHeaders.removeHeader(b"expect")
         self.method, self.uri, self.clientproto = command, target, version
         self.path = target.partition(b"?")[0]
-        self._tell(Problem("payload-too-large", f"A body has at most {self._most} bytes here"))
+        self._tell(problem)
 
     def process(self) -> None:
         """Find the operation. What the library that does this would fail at does not come to it."""
@@ -253,6 +271,7 @@ class ApiSite(Site):
     @param is_streamed: whether the operation of a method and a path reads its body itself.
     @ivar largest_body: bytes of any other body.
     @ivar whole_seconds: until a request is whole that has another body, or none.
+    @ivar held: bytes of all these bodies now, of C{most_held}.
     """
 
     requestFactory = ApiRequest
@@ -271,6 +290,15 @@ class ApiSite(Site):
         self.is_streamed = is_streamed
         self.largest_body = largest_body
         self.whole_seconds = whole_seconds
+        self.most_held = MOST_HELD
+        self.held = 0
+
+    def hold(self, size: int) -> bool:
+        """Count bytes that are held, or (below 0) are no more. Whether there was room for them."""
+        if size > 0 and self.held + size > self.most_held:
+            return False
+        self.held += size
+        return True
 
     def buildProtocol(self, addr: IAddress | None) -> Any:
         channel: Any = ApiChannel()  # type: ignore[no-untyped-call]

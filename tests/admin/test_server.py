@@ -323,3 +323,29 @@ async def test_what_is_no_sane_request_is_refused_in_a_sentence(database: str, t
     finally:
         globalLogPublisher.removeObserver(observe)
         await server.stop()
+
+
+@asynchronous
+async def test_bodies_of_all_together_have_a_bound(database: str, tmp_path: Path) -> None:
+    """Nobody knows yet who they are that send them."""
+    server, later = Server(database, tmp_path), Event()
+    await server.start()
+    server.composition.site.most_held = 100_000
+    head = b"POST /api/v1/auth/login HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\nContent-Length: 80001\r\n\r\n"
+
+    def slowly() -> Iterator[bytes]:
+        yield head + b" " * 80_000
+        later.wait(20)
+        yield b"{"
+
+    try:
+        first = exchange(server, slowly())
+        await until(lambda: server.composition.site.held == 80_000, "the first one's body is held")
+        refused = await exchange(server, [head + b" " * 80_000])
+        assert refused.startswith(b"HTTP/1.1 503 ") and b"Retry-After: 1" in refused
+        later.set()
+        assert (await first).startswith(b"HTTP/1.1 400 ")
+        await until(lambda: server.composition.site.held == 0, "nothing is held any more")
+    finally:
+        later.set()
+        await server.stop()
