@@ -93,3 +93,11 @@ async def test_a_cursor_of_another_tenants_object_shows_nothing_of_it(api: ApiWo
     assert found.status == 200
     assert {each["id"] for each in found.body["items"]} <= mine
     assert found.body["page"]["total"] == 3
+
+
+@asynchronous
+async def test_many_stars_keep_nobody_waiting(api: ApiWorld) -> None:
+    begun = api.services.reactor.seconds()
+    found = await api.call(api.boss, "POST", "/roles/preview", {"grant": ["*" * 100] * 500})
+    assert found.status == 200 and found.body["total"] > 100
+    assert api.services.reactor.seconds() - begun < 5
