@@ -1,4 +1,4 @@
-# -*- test-case-name: tests.unit.test_admin_call -*-
+# -*- test-case-name: tests.admin.test_users,tests.admin.test_hostile -*-
 """One call of an operation, from its request to its answer."""
 
 from __future__ import annotations
@@ -6,6 +6,7 @@ from __future__ import annotations
 from collections.abc import Awaitable, Callable, Mapping, Sequence
 from typing import Any, TypeVar
 
+import msgspec
 from attrs import define, field, frozen
 
 from qvd.admin.endpoint import Endpoint
@@ -16,7 +17,10 @@ from qvd.model.declared import Principal, Scope
 
 T = TypeVar("T")
 SECRET_WORDS = ("password", "secret", "token", "otp", "code", "private_key", "current", "new")
-HIDDEN = "***"
+HIDDEN, OMITTED = "***", "..."
+TOLD_LEVELS, TOLD_BYTES = 32, 64 * 1024
+"""Of what was sent, in the audit trail: a page of that has 500 rows, and all that is deeper than Python's stack was
+refused without a row."""
 LONGEST_ID, LARGEST_ID = 10, (1 << 31) - 1
 
 
@@ -150,9 +154,10 @@ class Call:
 
     def arguments(self) -> Mapping[str, Any]:
         """What was sent, without secrets."""
-        told: dict[str, Any] = {**self.path, **{name: list(values) for name, values in self.query.items()}}
+        query = {name: HIDDEN if is_secret(name) else list(values) for name, values in self.query.items()}
+        told: dict[str, Any] = {**self.path, **query}
         if self.endpoint.body is not None and not self.endpoint.streamed:
-            told["body"] = without_secrets(plain(self.body))
+            told["body"] = bounded(without_secrets(plain(self.body)))
         return told
 
 
@@ -170,18 +175,24 @@ def is_secret(name: str) -> bool:
 
 def plain(value: Any) -> Any:
     """What msgspec made, as JSON values."""
-    import msgspec
-
     return msgspec.to_builtins(value) if value is not None else None
 
 
-def without_secrets(value: Any) -> Any:
-    """A copy in which what may be a secret is hidden."""
+def bounded(value: Any) -> Any:
+    """What is not too much to be told."""
+    size = len(msgspec.json.encode(value, enc_hook=str))
+    return value if size <= TOLD_BYTES else f"{OMITTED} ({size} bytes)"
+
+
+def without_secrets(value: Any, levels: int = TOLD_LEVELS) -> Any:
+    """A copy in which what may be a secret is hidden, and what nobody needs so deep is left out."""
+    if isinstance(value, Mapping | list) and not levels:
+        return OMITTED
     if isinstance(value, Mapping):
         return {
-            key: HIDDEN if is_secret(key) and isinstance(each, str) else without_secrets(each)
+            key: HIDDEN if is_secret(key) and isinstance(each, str) else without_secrets(each, levels - 1)
             for key, each in value.items()
         }
     if isinstance(value, list):
-        return [without_secrets(each) for each in value]
+        return [without_secrets(each, levels - 1) for each in value]
     return value

@@ -35,6 +35,7 @@ from qvd.admin.services import LoginPorts, Services
 from qvd.admin.settings import LoginSettings
 from qvd.admin.site import BASE, make_app
 from qvd.admin.streaming import ApiSite, streamed_by
+from qvd.admin.underway import Underway
 from qvd.auth.local import Argon2Hasher
 from qvd.db.attempts import Attempts
 from qvd.db.changes import Audit, Changes
@@ -123,9 +124,11 @@ class Composition:
         self.numbers.watch("qvd_jobs_running", "Jobs that this service runs", lambda: self.jobs.running)
         self.sweeps = LoopingCall(lambda: Deferred.fromCoroutine(sweep(self.services)).addErrback(self._unswept))
         self.sweeps.clock = reactor
+        limits = configured.tls_limits(settings)
+        self.underway = Underway(limits.connections, limits.connections_per_address)
         self.context = make_server_context(settings.text("admin.tls.cert"), settings.text("admin.tls.key"))
         self.site = self._site()
-        self.callers = TLSListenerFactory(self.context, self.site, configured.tls_limits(settings))
+        self.callers = TLSListenerFactory(self.context, self.site, limits)
         self.listener = Listener(self._listen, "administrators are served")
         self.daemon = Daemon(
             reactor,
@@ -184,6 +187,7 @@ class Composition:
             Steps(self.jobs.start, lambda: Deferred.fromCoroutine(self.jobs.stop())),
             Steps(self.feed.startService, self.feed.stopService),
             Steps(lambda: None, self.callers.close_all),
+            self.underway,
             self.listener,
         ]
         return parts
@@ -209,13 +213,14 @@ class Composition:
     def _site(self) -> ApiSite:
         calls, access = CallNumbers(self.numbers.registry), AccessLog()
         endpoints = all_endpoints()
-        app = make_app(endpoints, Dispatcher(self.services), [calls.answered, access.answered])
+        app = make_app(endpoints, Dispatcher(self.services), [calls.answered, access.answered], self.underway)
         Probes(self._refusal, self._exposition, configured.metrics_networks(self.settings)).add_to(app)
         return ApiSite(
             app.resource(),
             streamed_by(endpoints, BASE),
             timeout=self.settings.seconds("admin.timeout.idle"),
             largest_body=self.settings.number("admin.limit.body"),
+            whole_seconds=self.settings.seconds("admin.timeout.request"),
             reactor=self.machine.reactor,
         )
 

@@ -1,4 +1,4 @@
-# -*- test-case-name: tests.unit.test_admin_dispatch -*-
+# -*- test-case-name: tests.admin.test_users,tests.admin.test_replies -*-
 """
 Each call of the API takes this way, and no other: who is it, may they, is it well formed, was it answered before; then
 the operation; then the audit trail, whatever became of it.

@@ -1,4 +1,4 @@
-# -*- test-case-name: tests.unit.test_admin_endpoint -*-
+# -*- test-case-name: tests.admin.test_matrix -*-
 """One operation of the API, declared: what it is called with, who may call it, what it answers."""
 
 from __future__ import annotations

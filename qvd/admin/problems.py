@@ -1,4 +1,4 @@
-# -*- test-case-name: tests.unit.test_admin_problems -*-
+# -*- test-case-name: tests.admin.test_users -*-
 """What goes wrong, as C{application/problem+json} (RFC 9457), with QVD's stable numbers beside the names."""
 
 from __future__ import annotations

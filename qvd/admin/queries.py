@@ -1,4 +1,4 @@
-# -*- test-case-name: tests.unit.test_admin_queries -*-
+# -*- test-case-name: tests.admin.test_users,tests.admin.test_hostile -*-
 """What a list is asked for: fields, filters, order, page. From the query string, or from the body of a search."""
 
 from __future__ import annotations
@@ -24,6 +24,8 @@ from qvd.model.filters import All, AnyOf, Comparison, Filter, Not, Operator
 MOST, DEFAULT_LIMIT, DEEPEST, WIDEST = 500, 50, 8, 100
 """Objects of a page, at most and if nothing is said; levels of a search's conditions, and conditions in all."""
 LAST_PAGE = 1_000_000
+LONGEST_VALUE = 4096
+"""Characters of a text that is looked for: patterns take the database as long as they are."""
 TEXT = {"type": "string"}
 LIST_PARAMETERS = (
     Parameter("fields", TEXT, "Names of fields, with commas; others are left out"),
@@ -180,7 +182,8 @@ def shown_fields(resource: Resource, principal: Principal, wanted: Sequence[str]
     if not wanted:
         return tuple(field for field in resource.fields if sees(principal, field) and field.name != "id")
     found = []
-    for name in wanted:
+    # Each once: so often as somebody writes a name, it would be looked up in each row.
+    for name in dict.fromkeys(wanted):
         field = resource.get(name)
         if name == "id":
             continue
@@ -217,7 +220,7 @@ def read_cursor(text: str, sort: str, order: Sequence[tuple[Field, bool]]) -> tu
     wrong = Problem("malformed-request", "The cursor is not one of this list: begin again without it")
     try:
         way, sorted_by, *values = msgspec.json.decode(base64.urlsafe_b64decode(text + "=" * (-len(text) % 4)))
-    except (ValueError, TypeError, msgspec.DecodeError):
+    except (ValueError, TypeError, RecursionError, msgspec.DecodeError):
         raise wrong from None
     if way not in ("n", "p") or sorted_by != sort or len(values) != len(order) + 1:
         raise wrong
@@ -337,6 +340,8 @@ def checked(field: Field, value: Any) -> Any:
                 raise wrong from None
         case _:
             text = str(value)
+            if len(text) > LONGEST_VALUE:
+                raise Problem("invalid-filter", f"{field.name} is compared with {LONGEST_VALUE} characters at most")
             if "\0" in text:
                 raise wrong
             return text

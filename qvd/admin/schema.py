@@ -1,4 +1,4 @@
-# -*- test-case-name: tests.unit.test_admin_schema -*-
+# -*- test-case-name: tests.admin.test_users -*-
 """Declared fields as msgspec types: what bodies are checked against, and what the API's description says of them."""
 
 from __future__ import annotations

@@ -12,11 +12,22 @@ import psycopg2.errors
 from attrs import asdict, frozen
 from zope.interface import implementer
 
+from qvd.db.connection import unavailable
 from qvd.interfaces import IDatabase, ITransaction
 from qvd.interfaces.administration import AuditEntry, IAudit, IChanges
 from qvd.model.errors import Refused
 
 T = TypeVar("T")
+PASSING = (
+    psycopg2.errors.SerializationFailure,
+    psycopg2.errors.DeadlockDetected,
+    psycopg2.errors.QueryCanceled,
+    psycopg2.errors.LockNotAvailable,
+    psycopg2.errors.ReadOnlySqlTransaction,
+    psycopg2.errors.DiskFull,
+    psycopg2.errors.OutOfMemory,
+)
+"""Nobody's fault here: what was tried again in vain, a server that has become a standby, a full disk."""
 
 
 @implementer(IAudit)
@@ -63,6 +74,8 @@ def refused(error: psycopg2.Error) -> Exception:
     What a trigger of ours raises has its own sentence. What PostgreSQL itself says holds values, which may be those of
     somebody else's row.
     """
+    if isinstance(error, PASSING):
+        return unavailable("The database cannot do that now; try again in a few seconds")
     constraint, said = error.diag.constraint_name or "", error.diag.message_primary or ""
     match error:
         case psycopg2.errors.UniqueViolation():

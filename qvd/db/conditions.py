@@ -1,4 +1,4 @@
-# -*- test-case-name: tests.contract.test_db_records -*-
+# -*- test-case-name: tests.admin.test_users -*-
 """
 SQL of what lists are asked for. Names come from declarations only, values are parameters only; and no statement is
 made without its scope.

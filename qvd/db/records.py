@@ -1,4 +1,4 @@
-# -*- test-case-name: tests.contract.test_db_records -*-
+# -*- test-case-name: tests.admin.test_users -*-
 """Objects of declared resources, read and written by SQL that is made of their declarations."""
 
 from __future__ import annotations

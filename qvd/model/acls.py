@@ -66,7 +66,9 @@ def matching(pattern: str) -> frozenset[str]:
     if not others:
         return frozenset({pattern} & CATALOGUE.keys())
     *between, last = others
-    return frozenset(name for name in CATALOGUE if _matches(name, first, between, last))
+    # What is left takes at least a letter of a name each, however many stars somebody writes.
+    parts = [part for part in between if part]
+    return frozenset(name for name in CATALOGUE if _matches(name, first, parts, last))
 
 
 def _matches(name: str, first: str, between: Iterable[str], last: str) -> bool:

@@ -1,4 +1,4 @@
-# -*- test-case-name: tests.unit.test_model_declared -*-
+# -*- test-case-name: tests.admin.test_users -*-
 """
 The vocabulary in which each resource of the administration is declared, once: its fields, who may see and set them,
 what belongs to whom. Routes, validation, queries, authorisation and the API's description are derived from it.

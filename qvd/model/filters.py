@@ -1,4 +1,4 @@
-# -*- test-case-name: tests.unit.test_model_filters -*-
+# -*- test-case-name: tests.admin.test_users -*-
 """Conditions on fields, as a tree: what lists are narrowed by, whatever language they were written in."""
 
 from __future__ import annotations

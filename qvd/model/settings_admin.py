@@ -28,6 +28,13 @@ ADMIN_KEYS: tuple[Key, ...] = (
     Key("admin.limit.body", int, 1 << 20, "bytes of a request's body, uploads apart", minimum=1024),
     Key("admin.timeout.handshake", float, 10.0, "TLS handshake, seconds", minimum=0.1),
     Key("admin.timeout.idle", float, 60.0, "of a connection on which nothing is said, seconds", minimum=1),
+    Key(
+        "admin.timeout.request",
+        float,
+        30.0,
+        "from a request's first byte to its last, uploads apart, seconds",
+        minimum=1,
+    ),
     Key("admin.stop.timeout", float, 15.0, "for an orderly stop of the daemon, seconds", minimum=1),
     Key("path.storage.images", str, "/var/lib/qvd/storage/images", "disk images, shared with the nodes"),
     Key("path.storage.staging", str, "/var/lib/qvd/storage/staging", "files that images are made of; uploads"),

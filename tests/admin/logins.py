@@ -10,13 +10,13 @@ from attrs import define, field
 from zope.interface import implementer
 
 from qvd.admin.login.gate import SessionGate
-from qvd.admin.login.policy import FixedPolicy
 from qvd.admin.services import LoginPorts
 from qvd.db.attempts import Attempts
 from qvd.db.logins import Logins
 from qvd.db.secondfactors import SecondFactors
 from qvd.interfaces import IDatabase, IHasher
 from qvd.interfaces.administration import IAuthority
+from tests.admin.policy import FixedPolicy
 
 
 @implementer(IAuthority)

@@ -6,7 +6,9 @@ import json
 import signal
 import socket
 import ssl
+from collections.abc import Iterator
 from pathlib import Path
+from threading import Event
 
 import psycopg2
 import pytest
@@ -20,6 +22,7 @@ from qvd.admin.dispatch import Dispatcher
 from qvd.demo.installation import AdminProcess, DemoError, write_conf
 from qvd.demo.tls import make_certificates
 from qvd.model.errors import SettingsError
+from tests.admin.raw import exchange
 from tests.admin.server import Server
 from tests.admin.world import ApiWorld
 from tests.fakes.asynchronous import asynchronous, until
@@ -34,6 +37,7 @@ async def test_it_serves_the_api_and_lets_nobody_in(database: str, tmp_path: Pat
         refused = await server.ask("GET", "/api/v1/users", headers={"X-Request-Id": "mine-1"})
         assert (refused.status, refused.document["type"]) == (401, "/problems/credentials-required")
         assert refused.headers["WWW-Authenticate"] == "Bearer"
+        assert "Server" not in refused.headers
         assert refused.headers["X-Request-Id"] == refused.document["request_id"] == "mine-1"
         for name, value in (
             ("Strict-Transport-Security", "max-age=31536000"),
@@ -85,6 +89,7 @@ async def test_probes(database: str, tmp_path: Path, postgres: RealPostgres) -> 
         away = await server.ask("GET", "/readyz")
         assert (away.status, away.document) == (503, {"status": "The database does not answer"})
         assert (await server.ask("GET", "/healthz")).status == 200
+        assert (await server.ask("GET", "/metrics")).status == 200
         postgres.start()
         await until(lambda: server.composition.pool.available, "the database is back")
         assert (await server.ask("GET", "/readyz")).status == 200
@@ -262,3 +267,86 @@ def test_the_program(database: str, tmp_path: Path) -> None:
     write_conf(tmp_path / "admin.conf", {**values, "log.format": "xml"})
     with pytest.raises(DemoError, match="status 78"):
         AdminProcess(tmp_path).await_ready()
+
+
+@asynchronous
+async def test_a_request_that_comes_byte_by_byte_is_not_waited_for(database: str, tmp_path: Path) -> None:
+    """Each byte is in time; the request never is."""
+    server = Server(database, tmp_path, settings={"admin.timeout.request": 1.0})
+    await server.start()
+
+    def drip(*whole: bytes) -> Iterator[bytes]:
+        yield from whole
+        for _ in range(200):
+            Event().wait(0.1)
+            yield b"x"
+
+    try:
+        head = b"POST /api/v1/auth/login HTTP/1.1\r\nHost: localhost\r\n"
+        for said in ((head + b"X-Name: ",), (head + b"Content-Length: 1000\r\n\r\n",)):
+            begun = server.composition.machine.reactor.seconds()
+            assert await exchange(server, drip(*said)) == b""
+            assert server.composition.machine.reactor.seconds() - begun < 10
+        await until(lambda: not server.composition.callers.count, "no connection is left")
+        assert (await server.ask("GET", "/healthz")).status == 200
+    finally:
+        await server.stop()
+
+
+@asynchronous
+async def test_what_is_no_sane_request_is_refused_in_a_sentence(database: str, tmp_path: Path) -> None:
+    """And not by an error of the server's, with a page of it in the log for each."""
+    server, said = Server(database, tmp_path), list[LogEvent]()
+    await server.start()
+
+    @provider(ILogObserver)
+    def observe(event: LogEvent) -> None:
+        said.append(event)
+
+    globalLogPublisher.addObserver(observe)
+    try:
+        for line, host, status in (
+            (b"GET /api/v1/info", b"a" * 80, 200),
+            (b"GET /api/v1/info", b"a..b", 200),
+            (b"GET /api/v1/info", b"\xff\xfe", 200),
+            (b"GET /api/v1/info?%ff", b"x", 400),
+            (b"GET /api/v1/%ff", b"x", 400),
+            (b"GET /%c3%28", b"x", 400),
+            (b"PATCH /api/v1/%75ploads/1", b"x", 400),
+            (b"PATCH //api/v1/uploads/1", b"x", 400),
+        ):
+            answer = await exchange(server, [line + b" HTTP/1.1\r\nHost: " + host + b"\r\nConnection: close\r\n\r\n"])
+            head, _, body = answer.partition(b"\r\n\r\n")
+            assert head.startswith(f"HTTP/1.1 {status} ".encode()), answer
+            assert b"\r\nX-Content-Type-Options: nosniff" in head
+            assert status == 200 or b"/problems/malformed-request" in body
+        assert [event for event in said if "log_failure" in event] == []
+    finally:
+        globalLogPublisher.removeObserver(observe)
+        await server.stop()
+
+
+@asynchronous
+async def test_bodies_of_all_together_have_a_bound(database: str, tmp_path: Path) -> None:
+    """Nobody knows yet who they are that send them."""
+    server, later = Server(database, tmp_path), Event()
+    await server.start()
+    server.composition.site.most_held = 100_000
+    head = b"POST /api/v1/auth/login HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\nContent-Length: 80001\r\n\r\n"
+
+    def slowly() -> Iterator[bytes]:
+        yield head + b" " * 80_000
+        later.wait(20)
+        yield b"{"
+
+    try:
+        first = exchange(server, slowly())
+        await until(lambda: server.composition.site.held == 80_000, "the first one's body is held")
+        refused = await exchange(server, [head + b" " * 80_000])
+        assert refused.startswith(b"HTTP/1.1 503 ") and b"Retry-After: 1" in refused
+        later.set()
+        assert (await first).startswith(b"HTTP/1.1 400 ")
+        await until(lambda: server.composition.site.held == 0, "nothing is held any more")
+    finally:
+        later.set()
+        await server.stop()

@@ -177,6 +177,12 @@ class ApiWorld:
         await self.pool.stop()
         self._admin.close()
 
+    def reconnect(self) -> None:
+        """After the server was restarted."""
+        self._admin.close()
+        self._admin = psycopg2.connect(self.dsn)
+        self._admin.autocommit = True
+
     def ask(self, sql: str, *values: object) -> list[dict[str, Any]]:
         """As the superuser."""
         with self._admin.cursor(cursor_factory=psycopg2.extras.RealDictCursor) as cursor:

@@ -17,7 +17,6 @@ from typing import Any
 import psutil
 import pytest
 
-from qvd.admin.api import all_endpoints
 from qvd.demo.installation import daemons
 from tests.conftest import require
 from tests.integration.farm import display, eventually, free_port
@@ -204,7 +203,6 @@ def test_a_taken_port_is_named(tmp_path: Path) -> None:
 
 
 README = Path(__file__).resolve().parents[2] / "README.md"
-HAS_LOGIN = any(endpoint.path == "/auth/login" for endpoint in all_endpoints())
 
 
 def readme_lines() -> list[str]:
@@ -219,7 +217,6 @@ def test_the_readme_has_five_calls() -> None:
     assert all("curl -K .demo/curl.conf" in line and "https://localhost:9443/" in line for line in lines)
 
 
-@pytest.mark.skipif(not HAS_LOGIN, reason="nobody can log in to the administration yet")
 def test_the_readmes_calls_work_as_written(tmp_path: Path, program: Path) -> None:
     require("bwrap", "nxagent", "curl", "sed", "sh")
     folder = tmp_path / "demo"

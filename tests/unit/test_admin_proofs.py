@@ -16,6 +16,8 @@ def test_cookies() -> None:
     assert len(proof.reveal()) == 43
     assert read_cookie(set_cookie(proof).partition(";")[0]) == proof
     assert read_cookie(f"a=b; {COOKIE}={proof.reveal()}; c=d") == proof
+    for other in ('a={"b": [1, 2]}', 'a="b', "a", "=", "\xe9=\xe9"):
+        assert read_cookie(f"{other}; {COOKIE}={proof.reveal()}") == proof
     assert csrf_of(proof) != digest(proof).hex()
     assert csrf_of(proof) != csrf_of(new_proof())
 

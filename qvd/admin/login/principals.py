@@ -1,4 +1,4 @@
-# -*- test-case-name: tests.admin.test_principals -*-
+# -*- test-case-name: tests.admin.test_jobs -*-
 """Administrators whose jobs go on while they are not there."""
 
 from __future__ import annotations

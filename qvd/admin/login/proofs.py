@@ -6,7 +6,6 @@ from __future__ import annotations
 import hashlib
 import hmac
 import secrets
-from http.cookies import CookieError, SimpleCookie
 
 from qvd.model.secret import Secret
 
@@ -43,11 +42,12 @@ def clear_cookie() -> str:
 
 
 def read_cookie(header: str) -> Secret | None:
-    """The session in a C{Cookie} header."""
-    if COOKIE not in header:
-        return None
-    try:
-        found = SimpleCookie(header).get(COOKIE)
-    except CookieError:
-        return None
-    return Secret(found.value) if found is not None and 0 < len(found.value) <= LONGEST else None
+    """The session in a C{Cookie} header (RFC 6265, section 4.2).
+
+    Other cookies may look as they like: one that the standard library cannot read would hide all after it.
+    """
+    for pair in header.split(";"):
+        name, _, value = pair.strip().partition("=")
+        if name == COOKIE:
+            return Secret(value) if 0 < len(value) <= LONGEST else None
+    return None

@@ -224,11 +224,12 @@ class Hosts(Collection):
             body=TokenWanted,
             answers={201: Token},
             dangerous=True,
+            told_once=True,
             tag="hosts",
         )
         return [
-            self.one("POST", "block", "block", "host.update.block", self.flag("block", {"blocked": True}), item),
-            self.one("POST", "unblock", "unblock", "host.update.block", self.flag("unblock", {"blocked": False}), item),
+            self.one("POST", "block", "block", "host.update.block", self.flag({"blocked": True}), item),
+            self.one("POST", "unblock", "unblock", "host.update.block", self.flag({"blocked": False}), item),
             self.one("POST", "drain", "drain", "host.update.drain", self.drain, item, Draining),
             self.one("DELETE", "drain", "undrain", "host.update.drain", self.undrain, item),
             self.one("POST", "stop-vms", "stop-vms", "host.update.stop-vms", self.stop_vms, {202: ACCEPTED}),
@@ -281,7 +282,7 @@ class Hosts(Collection):
 
         return await self.changing(call, whole)
 
-    def flag(self, verb: str, values: Values) -> Callable[[Call], Awaitable[Answer]]:
+    def flag(self, values: Values) -> Callable[[Call], Awaitable[Answer]]:
         async def handle(call: Call) -> Answer:
             async def work(tx: ITransaction, current: Values) -> None:
                 await call.services.records.update(self.resource, current["id"], values, tx)
@@ -343,9 +344,6 @@ class Hosts(Collection):
         return await self._on_one(call, work)
 
     async def enrol(self, call: Call) -> Answer:
-        # The answer holds the secret: it is not kept for a request that comes again.
-        call.keep = None
-
         async def work(tx: ITransaction) -> Answer:
             wanted: TokenWanted = call.body
             try:

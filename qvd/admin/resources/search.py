@@ -16,7 +16,7 @@ from qvd.admin.queries import sees, whole
 from qvd.admin.resources.views import reads
 from qvd.admin.schema import LARGEST
 from qvd.interfaces.administration import Query
-from qvd.model.filters import AnyOf, Comparison, Filter, Operator
+from qvd.model.filters import All, AnyOf, Comparison, Filter, Operator
 
 MOST, DEFAULT, LONGEST = 50, 10, 200
 """Objects of each kind, at most and if nothing is said; characters of what is looked for."""
@@ -87,7 +87,8 @@ class Find:
             number = resource.get("id")
             if number is not None and text.isascii() and text.isdigit() and int(text) <= LARGEST:
                 holds.append(Comparison(number, Operator.EQ, int(text)))
-            query = Query(where=AnyOf(tuple(holds)), order=((field, False),), limit=limit)
+            mine, where = peer.only(call.principal), AnyOf(tuple(holds))
+            query = Query(where=where if mine is None else All((mine, where)), order=((field, False),), limit=limit)
             rows = await call.services.records.page(resource, (field,), call.scope, query)
             items += [Hit(resource.name, resource.collection, row["id"], str(row[field.name])) for row in rows.items]
             if rows.has_more:

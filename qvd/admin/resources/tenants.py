@@ -1,4 +1,4 @@
-# -*- test-case-name: tests.admin.test_tenants -*-
+# -*- test-case-name: tests.admin.test_purge,tests.admin.test_isolation -*-
 """Tenants: organisations that know nothing of each other."""
 
 from __future__ import annotations

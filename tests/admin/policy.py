@@ -1,5 +1,4 @@
-# -*- test-case-name: tests.admin.test_login -*-
-"""What holds of logins where the configuration says nothing."""
+"""What holds of logins, where a test has no configuration."""
 
 from __future__ import annotations
 
