@@ -58,7 +58,7 @@ class VMs(Collection):
 
     resource = VMS
     verbs = VERBS
-    bulk = ("block", "unblock", "stop", "disconnect", "update", "delete")
+    bulk = ("block", "unblock", "stop", "disconnect", "message", "update", "delete")
     """Not C{start}: where no node can take one, that is written beside the transaction, in a rehearsal too."""
 
     async def check_references(self, call: Call, tx: ITransaction, values: Values, tenant_id: int | None) -> None:
