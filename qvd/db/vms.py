@@ -4,7 +4,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 
 from attrs import evolve, frozen
 from zope.interface import implementer
@@ -76,6 +76,10 @@ class VMs:
             (vm_id,),
         )
         return None if row is None else Explanation(vm_of(row), row["tenant"], row["host"], row["placement"])
+
+    async def properties(self, vm_id: VMId) -> Mapping[str, str]:
+        rows = await self.db.fetch("SELECT key, value FROM vm_parameters_of(%s)", (vm_id,))
+        return {row["key"]: row["value"] for row in rows}
 
     async def order_start(self, vm_id: VMId, cause: str) -> None:
         async def order(tx: ITransaction) -> Decision | None:

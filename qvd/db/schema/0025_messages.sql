@@ -1,5 +1,6 @@
 -- Messages of administrators to whoever sits at a VM's desktop: kept until the VM's node has handed them over, or for a
--- few minutes. A node of an older release never takes them up, and they are gone then.
+-- few minutes. A node of an older release never takes them up, and they are gone then. And the properties of VMs as
+-- their guests are told of them.
 -- compatible: 1
 
 CREATE TABLE vm_messages (
@@ -28,3 +29,13 @@ CREATE TRIGGER vm_messages_added AFTER INSERT ON vm_messages FOR EACH ROW EXECUT
 
 GRANT SELECT, INSERT, DELETE ON vm_messages TO qvd_api;
 GRANT SELECT, DELETE ON vm_messages TO qvd_node;
+
+-- What the guest of a VM is told of its properties. Nodes need not know what is a secret: they are not told of any.
+CREATE FUNCTION vm_parameters_of(vm integer) RETURNS TABLE (key text, value text)
+LANGUAGE sql STABLE SECURITY DEFINER SET search_path = public, pg_temp AS $$
+    SELECT p.key, p.value FROM vms v, vm_properties_of(v.id) p WHERE v.id = vm AND NOT EXISTS (
+        SELECT FROM properties d WHERE d.key = p.key AND d.tenant_id IN (0, v.tenant_id) AND d.type = 'secret'
+    )
+$$;
+REVOKE ALL ON FUNCTION vm_parameters_of(integer) FROM PUBLIC;
+GRANT EXECUTE ON FUNCTION vm_parameters_of(integer) TO qvd_node;
