@@ -179,7 +179,12 @@ def without_secrets(value: Any) -> Any:
     """A copy in which what may be a secret is hidden."""
     if isinstance(value, Mapping):
         return {
-            key: HIDDEN if is_secret(key) and isinstance(each, str) else without_secrets(each)
+            key: dict.fromkeys(each, HIDDEN)
+            # Which of them is a secret, its definition says: what was done with them stands in before and after.
+            if key == "properties" and isinstance(each, Mapping)
+            else HIDDEN
+            if is_secret(key) and isinstance(each, str)
+            else without_secrets(each)
             for key, each in value.items()
         }
     if isinstance(value, list):

@@ -16,6 +16,7 @@ from qvd.admin.call import Answer, Call, Subject
 from qvd.admin.endpoint import Endpoint, Need
 from qvd.admin.problems import Fault, Problem, not_found
 from qvd.admin.queries import LIST_PARAMETERS, Search, list_query, search_query, sees
+from qvd.admin.resources.property_values import set_properties
 from qvd.interfaces import ITransaction
 from qvd.model.declared import COMMON, Field, Principal, Resource, Scope, Values
 from qvd.model.errors import Refused
@@ -262,7 +263,8 @@ class Collection:
             await self.check_creation(call, tx, tenant_id, values)
             object_id = await call.services.records.insert(resource, tenant_id, values, tx)
             await self.created(call, tx, object_id, values)
-            after = await self.whole(call, object_id, tx)
+            properties = await set_properties(call, tx, resource.name, object_id, values)
+            after = {**await self.whole(call, object_id, tx), **properties.after}
             owner = after.get("tenant_id") if tenant_id is None else tenant_id
             label = str(after.get(resource.known_by, ""))
             call.subject = Subject(resource.name, object_id, label, owner, None, after)
@@ -288,8 +290,9 @@ class Collection:
             await self.check_change(call, tx, current, values)
             await call.services.records.update(self.resource, current["id"], values, tx)
             await self.changed(call, tx, current, values)
-            after = await self.whole(call, current["id"], tx)
-            call.subject = self.subject(current, after)
+            properties = await set_properties(call, tx, self.resource.name, current["id"], values)
+            after = {**await self.whole(call, current["id"], tx), **properties.after}
+            call.subject = self.subject({**current, **properties.before}, after)
             document = await self.shown(call, current["id"], tx)
             return Answer(200, document, {"ETag": await self.version(call, current["id"], tx)})
 

@@ -18,7 +18,7 @@ from qvd.admin.collections import Collection
 from qvd.admin.endpoint import Endpoint, acl
 from qvd.admin.jobs.kinds import ACCEPTED, ask_for
 from qvd.admin.problems import Problem
-from qvd.admin.resources.common import creation_fields, description_field, id_field
+from qvd.admin.resources.common import creation_fields, description_field, id_field, properties_field
 from qvd.interfaces import ITransaction
 from qvd.model.declared import Creates, Field, Kind, Principal, Resource, Values
 from qvd.model.errors import Conflict, InvalidRequest
@@ -138,6 +138,7 @@ HOSTS = Resource(
             "Clients that it serves",
             "(SELECT count(*) FROM sessions s WHERE s.host_id = h.id AND s.ended_at IS NULL)",
         ),
+        properties_field("host"),
         *creation_fields("host", "h"),
     ),
 )

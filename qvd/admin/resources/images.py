@@ -21,6 +21,7 @@ from qvd.admin.queries import list_query
 from qvd.admin.resources.imagefields import IMAGES
 from qvd.admin.resources.imagelife import ImageLife, checked_terms
 from qvd.admin.resources.imagetags import DEFAULT, HEAD, MOST_TAGS, checked_tag
+from qvd.admin.resources.property_values import set_properties
 from qvd.interfaces import ITransaction
 from qvd.model.declared import Principal, Values
 from qvd.model.filters import All, Comparison, Operator
@@ -127,7 +128,8 @@ class Images(Collection):
             "UPDATE dis SET created_by = %s, future_tags = %s WHERE id = %s", (call.principal.name, tags, image_id)
         )
         upload = await open_source(call, tx, image_id, source)
-        after = await self.whole(call, image_id, tx)
+        properties = await set_properties(call, tx, "di", image_id, values)
+        after = {**await self.whole(call, image_id, tx), **properties.after}
         call.subject = Subject("di", image_id, str(after["version"]), osf["tenant_id"], None, after)
         document = {"image": await self.shown(call, image_id, tx), "upload": upload}
         headers = {"Location": f"/api/v1/images/{image_id}", "ETag": await self.version(call, image_id, tx)}

@@ -10,7 +10,14 @@ from qvd.admin.call import Answer, Call
 from qvd.admin.collections import Collection
 from qvd.admin.endpoint import Endpoint, acl
 from qvd.admin.queries import LIST_PARAMETERS
-from qvd.admin.resources.common import creation_fields, description_field, id_field, tenant_fields, tenant_join
+from qvd.admin.resources.common import (
+    creation_fields,
+    description_field,
+    id_field,
+    properties_field,
+    tenant_fields,
+    tenant_join,
+)
 from qvd.admin.resources.images import Images
 from qvd.admin.resources.imagetags import AffectedVMs, ImageChoice, Resolved, TagList, set_tag
 from qvd.interfaces import ITransaction
@@ -146,6 +153,7 @@ OSFS = Resource(
             filters=False,
             sorts=False,
         ),
+        properties_field("osf"),
         *creation_fields("osf", "o"),
         *tenant_fields("o"),
     ),

@@ -17,6 +17,7 @@ from qvd.admin.resources.common import (
     creation_fields,
     description_field,
     id_field,
+    properties_field,
     tenant_fields,
     tenant_join,
 )
@@ -97,6 +98,7 @@ USERS = Resource(
             filters=False,
             sorts=False,
         ),
+        properties_field("user"),
         *creation_fields("user", "u"),
         *tenant_fields("u"),
     ),
