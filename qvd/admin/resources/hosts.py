@@ -19,6 +19,7 @@ from qvd.admin.endpoint import Endpoint, acl
 from qvd.admin.jobs.kinds import ACCEPTED, ask_for
 from qvd.admin.problems import Problem
 from qvd.admin.resources.common import creation_fields, description_field, id_field, properties_field
+from qvd.admin.resources.vmlists import vms_of
 from qvd.interfaces import ITransaction
 from qvd.model.declared import Creates, Field, Kind, Principal, Resource, Values
 from qvd.model.errors import Conflict, InvalidRequest
@@ -244,6 +245,7 @@ class Hosts(Collection):
                 dangerous=True,
             ),
             token,
+            vms_of(self, "host_id"),
         ]
 
     def one(

@@ -22,6 +22,7 @@ from qvd.admin.resources.imagefields import IMAGES
 from qvd.admin.resources.imagelife import ImageLife, checked_terms
 from qvd.admin.resources.imagetags import DEFAULT, HEAD, MOST_TAGS, checked_tag
 from qvd.admin.resources.property_values import set_properties
+from qvd.admin.resources.vmlists import vms_of
 from qvd.interfaces import ITransaction
 from qvd.model.declared import Principal, Values
 from qvd.model.filters import All, Comparison, Operator
@@ -56,7 +57,7 @@ class Images(Collection):
         return found
 
     def more_endpoints(self) -> Sequence[Endpoint]:
-        return ImageLife(self).endpoints()
+        return [*ImageLife(self).endpoints(), vms_of(self, "di_id", "di_id_in_use")]
 
     async def page_of_osf(self, call: Call) -> Answer:
         """A page of the images of the OSF that the path names."""

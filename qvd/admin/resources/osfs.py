@@ -20,6 +20,7 @@ from qvd.admin.resources.common import (
 )
 from qvd.admin.resources.images import Images
 from qvd.admin.resources.imagetags import AffectedVMs, ImageChoice, Resolved, TagList, set_tag
+from qvd.admin.resources.vmlists import vms_of
 from qvd.interfaces import ITransaction
 from qvd.model.declared import Creates, Field, Kind, Resource
 from qvd.model.images import DIState
@@ -180,6 +181,7 @@ class Osfs(Collection):
 
     def more_endpoints(self) -> Sequence[Endpoint]:
         return [
+            vms_of(self, "osf_id"),
             Endpoint(
                 method="GET",
                 path="/osfs/{id}/images",
