@@ -23,6 +23,7 @@ from qvd.admin.resources.log import Log, ObjectLogs
 from qvd.admin.resources.osfs import Osfs
 from qvd.admin.resources.properties import Properties
 from qvd.admin.resources.property_values import PropertyValues
+from qvd.admin.resources.quotas import Quotas
 from qvd.admin.resources.retention import AuditRetention
 from qvd.admin.resources.roles import Roles
 from qvd.admin.resources.search import Find
@@ -55,6 +56,7 @@ OTHERS: Sequence[type[Operations]] = (
     ViewSettings,
     Stats,
     Find,
+    Quotas,
 )
 """Of what is no collection of declared objects."""
 

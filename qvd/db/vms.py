@@ -10,6 +10,7 @@ from attrs import evolve, frozen
 from zope.interface import implementer
 
 from qvd.db.images import hosts_without, resolve
+from qvd.db.quotas import refusal
 from qvd.db.rows import VM_COLUMNS, VM_TABLES, vm_of
 from qvd.db.wishes import looked_at, wanted_for
 from qvd.interfaces import IDatabase, ITransaction, IVMs, Row
@@ -219,6 +220,9 @@ async def place(tx: ITransaction, vm_id: VMId, weights: Weights, chance: Callabl
 
 async def consider(tx: ITransaction, vm_id: VMId, weights: Weights, chance: Callable[[], float]) -> Decision:
     """What L{place} decides. Returns with the nodes' rows locked when one takes it."""
+    beyond = await refusal(tx, vm_id)
+    if beyond is not None:
+        return Decision(None, None, (), problem=beyond)
     resolution = await resolve(tx, vm_id)
     if resolution.refusal is not None:
         return Decision(None, None, (), problem=resolution.refusal)
