@@ -42,7 +42,7 @@ async def test_they_are_read_and_written(api: ApiWorld, desks: Desks) -> None:
     usage = await api.call(api.boss, "GET", f"/tenants/{api.acme}/usage")
     assert usage.body == {"users": 1, "vms": 1, "running_vms": 1}
     for method, end in (("GET", "quotas"), ("PUT", "quotas"), ("GET", "usage")):
-        body = {} if method == "PUT" else None
+        body: object = {} if method == "PUT" else None
         assert (await api.call(api.anna, method, f"/tenants/{api.acme}/{end}", body)).status in (403, 404)
         assert (await api.call(api.boss, method, f"/tenants/999999/{end}", body)).status == 404
         other = api.with_only(api.boss, "tenant.see-main.")
