@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import select
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
 from contextlib import closing, contextmanager
 from random import Random
@@ -45,6 +46,9 @@ class Office(World):
                 cursor.execute(f"LISTEN {channel}")
 
             def heard() -> int:
+                if not connection.notifies:
+                    # It comes on a connection of its own, a moment after the commit.
+                    select.select([connection], [], [], 0.5)
                 connection.poll()
                 return len(connection.notifies)
 
