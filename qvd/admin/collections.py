@@ -253,7 +253,11 @@ class Collection:
         return {"id": object_id} | {field.name: row[field.name] for field in fields}
 
     async def create(self, call: Call) -> Answer:
-        resource, values = self.resource, schema.given(call.body)
+        return await self.create_of(call, schema.given(call.body))
+
+    async def create_of(self, call: Call, values: dict[str, Any]) -> Answer:
+        """Make an object of these members."""
+        resource = self.resource
         self.check_members(call.principal, values, creating=True)
         tenant_id = self.tenant_of_new(call, values)
         await self.prepare(call, values)

@@ -21,6 +21,7 @@ from qvd.admin.resources.common import (
     tenant_fields,
     tenant_join,
 )
+from qvd.admin.resources.newvms import new_vm_of
 from qvd.admin.resources.vmlists import vms_of
 from qvd.interfaces import ITransaction
 from qvd.model.declared import Creates, Field, Kind, Resource, Values
@@ -112,7 +113,7 @@ class Users(Collection):
     """Users."""
 
     resource = USERS
-    bulk = ("block", "unblock", "update", "delete")
+    bulk = ("block", "unblock", "update", "delete", "create-vm")
 
     def endpoints(self) -> Sequence[Endpoint]:
         return [
@@ -158,6 +159,7 @@ class Users(Collection):
             self.switch("block", True),
             self.switch("unblock", False),
             vms_of(self, "user_id"),
+            new_vm_of(self),
         ]
 
     def switch(self, verb: str, blocked: bool) -> Endpoint:

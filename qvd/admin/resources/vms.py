@@ -3,7 +3,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Container, Mapping, Sequence
 from datetime import datetime
 from typing import Annotated, Any
 
@@ -275,15 +275,20 @@ def creation_type() -> Any:
     """Body of a creation: the user and the OSF by their ids, or by their names."""
     base = schema.creation(VMS)
     either = {name for pair in NAMED for name in pair[:2]}
-    fields = [
-        (each.name, each.type, each.default) if each.default is not msgspec.NODEFAULT else (each.name, each.type)
-        for each in msgspec.structs.fields(base)
-        if each.name not in either
-    ]
+    fields = [*members(base, either)]
     for number, name, _ in NAMED:
         fields += [(number, schema.annotation(field_of(number)) | UnsetType, UNSET)]
         fields += [(name, Annotated[str, msgspec.Meta(min_length=1, max_length=128)] | UnsetType, UNSET)]
     return schema.struct("VmCreation", fields)
+
+
+def members(struct: Any, but: Container[str]) -> Sequence[tuple[Any, ...]]:
+    """The members of a type, for another one; C{but} those of these names."""
+    return [
+        (each.name, each.type, each.default) if each.default is not msgspec.NODEFAULT else (each.name, each.type)
+        for each in msgspec.structs.fields(struct)
+        if each.name not in but
+    ]
 
 
 def field_of(name: str) -> Field:
@@ -308,6 +313,8 @@ async def by_names(call: Call, tx: ITransaction, values: dict[str, Any]) -> None
             continue
         if number in values:
             raise Problem("invalid-value", f"Say {number} or {name}, not both", [Fault(f"/{name}", "is one too many")])
+        if tenant_id is None and "user_id" in values:
+            tenant_id = await orders_of(call).tenant_of(tx, "user", values["user_id"])
         if tenant_id is None:
             said = "Say whose it is: tenant_id. There may be others of that name"
             raise Problem("missing-attribute", said, [Fault("/tenant_id", said, "missing-attribute")])
