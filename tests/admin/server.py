@@ -57,6 +57,9 @@ class NamingGate:
     def check_origin(self, call: Call) -> None:
         """All calls are from here."""
 
+    def check_site(self, call: Call) -> None:
+        """As are logins."""
+
 
 class Server:
     """A daemon that runs in this process.
