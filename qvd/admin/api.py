@@ -25,6 +25,7 @@ from qvd.admin.resources.osfs import Osfs
 from qvd.admin.resources.owntenant import OwnTenant
 from qvd.admin.resources.properties import Properties
 from qvd.admin.resources.property_values import PropertyValues
+from qvd.admin.resources.quotas import Quotas
 from qvd.admin.resources.retention import AuditRetention
 from qvd.admin.resources.roles import Roles
 from qvd.admin.resources.search import Find
@@ -58,6 +59,7 @@ OTHERS: Sequence[type[Operations]] = (
     Stats,
     Find,
     OwnTenant,
+    Quotas,
 )
 """Of what is no collection of declared objects."""
 

@@ -24,6 +24,7 @@ from qvd.admin.endpoint import Endpoint, Need
 from qvd.admin.jobs.kinds import ACCEPTED, ask_for
 from qvd.admin.problems import Problem
 from qvd.admin.queries import DEEPEST, WIDEST, tree
+from qvd.admin.resources.property_values import refuse_secrets
 from qvd.admin.schema import LARGEST, decoder
 from qvd.interfaces import ITransaction
 from qvd.interfaces.administration import AuditEntry, IChanges
@@ -147,6 +148,7 @@ class Bulk:
         if self.single.dangerous and not call.principal.fresh:
             raise Problem("reauthentication-required", "Give your password again (POST /api/v1/auth/reauthenticate)")
         raw = self.raw_arguments(call.body.arguments)
+        await refuse_secrets(call, call.body.arguments)
         ids = await self.ids(call)
         resource = self.collection.resource
         if len(ids) > AT_ONCE and not call.body.dry_run:

@@ -190,7 +190,12 @@ def without_secrets(value: Any, levels: int = TOLD_LEVELS) -> Any:
         return OMITTED
     if isinstance(value, Mapping):
         return {
-            key: HIDDEN if is_secret(key) and isinstance(each, str) else without_secrets(each, levels - 1)
+            key: dict.fromkeys(each, HIDDEN)
+            # Which of them is a secret, its definition says: what was done with them stands in before and after.
+            if key == "properties" and isinstance(each, Mapping)
+            else HIDDEN
+            if is_secret(key) and isinstance(each, str)
+            else without_secrets(each, levels - 1)
             for key, each in value.items()
         }
     if isinstance(value, list):

@@ -17,6 +17,7 @@ from qvd.admin.endpoint import Endpoint, Need
 from qvd.admin.membership import Membership
 from qvd.admin.problems import Problem, not_found
 from qvd.admin.queries import LIST_PARAMETERS, Search, Wanted, list_query, search_query, sees
+from qvd.admin.resources.property_values import set_properties
 from qvd.interfaces import ITransaction
 from qvd.model.declared import Field, Principal, Values
 from qvd.model.errors import Refused
@@ -263,7 +264,11 @@ class Collection(Membership):
         return {"id": object_id} | {field.name: row[field.name] for field in fields}
 
     async def create(self, call: Call) -> Answer:
-        resource, values = self.resource, schema.given(call.body)
+        return await self.create_of(call, schema.given(call.body))
+
+    async def create_of(self, call: Call, values: dict[str, Any]) -> Answer:
+        """Make an object of these members."""
+        resource = self.resource
         self.check_members(call.principal, values, creating=True)
         tenant_id = self.tenant_of_new(call, values)
         await self.prepare(call, values)
@@ -273,7 +278,8 @@ class Collection(Membership):
             await self.check_creation(call, tx, tenant_id, values)
             object_id = await call.services.records.insert(resource, tenant_id, values, tx)
             await self.created(call, tx, object_id, values)
-            after = await self.whole(call, object_id, tx)
+            properties = await set_properties(call, tx, resource.name, object_id, values)
+            after = {**await self.whole(call, object_id, tx), **properties.after}
             owner = after.get("tenant_id") if tenant_id is None else tenant_id
             label = str(after.get(resource.known_by, ""))
             call.subject = Subject(resource.name, object_id, label, owner, None, after)
@@ -299,8 +305,9 @@ class Collection(Membership):
             await self.check_change(call, tx, current, values)
             await call.services.records.update(self.resource, current["id"], values, tx)
             await self.changed(call, tx, current, values)
-            after = await self.whole(call, current["id"], tx)
-            call.subject = self.subject(current, after)
+            properties = await set_properties(call, tx, self.resource.name, current["id"], values)
+            after = {**await self.whole(call, current["id"], tx), **properties.after}
+            call.subject = self.subject({**current, **properties.before}, after)
             document = await self.shown(call, current["id"], tx)
             return Answer(200, document, {"ETag": await self.version(call, current["id"], tx)})
 

@@ -15,6 +15,7 @@ from attrs import frozen
 
 from qvd.admin.call import Call
 from qvd.admin.endpoint import Parameter
+from qvd.admin.owners import property_field
 from qvd.admin.problems import Problem
 from qvd.admin.schema import LARGEST, SMALLEST
 from qvd.interfaces.administration import Query, Rows
@@ -36,6 +37,7 @@ LIST_PARAMETERS = (
     Parameter("page", {"type": "integer", "minimum": 1, "maximum": LAST_PAGE}, "Number of a page, instead of a cursor"),
     Parameter("count", {"type": "string", "enum": ["true", "false"]}, "Whether to count all that match"),
 )
+ORDERING = (Operator.LT, Operator.LE, Operator.GT, Operator.GE, Operator.BETWEEN)
 RESERVED = frozenset(each.name for each in LIST_PARAMETERS)
 
 
@@ -205,6 +207,12 @@ def usable(resource: Resource, principal: Principal, name: str, kind: str, able:
     return field
 
 
+def filter_field(resource: Resource, principal: Principal, name: str) -> Field:
+    """A field to filter by, or a property."""
+    found = property_field(resource, principal, name)
+    return usable(resource, principal, name, "filter", lambda each: each.filters) if found is None else found
+
+
 def order_of(resource: Resource, principal: Principal, text: str) -> tuple[tuple[Field, bool], ...]:
     found = []
     for name in names(text):
@@ -238,9 +246,10 @@ def is_whole(value: Any) -> bool:
 
 def condition(resource: Resource, principal: Principal, key: str, values: Sequence[str]) -> Filter:
     """C{field=value}, C{field=a,b}, C{field[op]=value}."""
-    name, bracket, rest = key.partition("[")
-    operator = rest.removesuffix("]") if bracket else ""
-    field = usable(resource, principal, name, "filter", lambda each: each.filters)
+    name, operator = key, ""
+    if key.endswith("]") and "[" in key:
+        name, _, operator = key[:-1].rpartition("[")
+    field = filter_field(resource, principal, name)
     parts = (
         [part for value in values for part in value.split(",")] if operator in ("", "in", "nin", "between") else values
     )
@@ -270,7 +279,7 @@ def tree(resource: Resource, principal: Principal, node: Any, depth: int, left: 
         case {"not": part} if len(node) == 1:
             return Not(tree(resource, principal, part, depth - 1, left))
         case {"field": str(name), "op": str(operator), "value": value} if len(node) == 3:
-            field = usable(resource, principal, name, "filter", lambda each: each.filters)
+            field = filter_field(resource, principal, name)
             return comparison(field, operator, value)
     raise Problem("invalid-filter", "A condition is and, or, not, or field with op and value")
 
@@ -283,6 +292,8 @@ def comparison(field: Field, operator: str, value: Any) -> Comparison:
         raise Problem("invalid-filter", f"There is no operator {operator!r}") from None
     if chosen is Operator.NULL:
         return Comparison(field, chosen, checked_flag(field, value))
+    if field.parameters and chosen in ORDERING:
+        raise Problem("invalid-filter", f"{field.name} is compared as text, of which {operator} would not be true")
     if chosen in (Operator.IN, Operator.NIN, Operator.BETWEEN):
         if not isinstance(value, list) or len(value) > WIDEST * 10:
             raise Problem("invalid-filter", f"{field.name}[{operator}] takes a list of values")

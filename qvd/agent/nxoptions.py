@@ -8,29 +8,12 @@ port, names a file or a program.
 
 from __future__ import annotations
 
-import re
 from collections.abc import Mapping
 
-from qvd.model.errors import InvalidRequest
+from qvd.model.nxparameters import EXTRA, PARAMETER, check_value, extra_options
 
-PLAIN = re.compile(r"[A-Za-z0-9_/+-]+\Z")
 DEFAULTS = {"keyboard": "pc105/us", "client": "linux", "link": "adsl", "geometry": "", "fullscreen": ""}
 """NX option to its value where the client says nothing about it; an empty one leaves it to nxagent."""
-PARAMETER = {
-    "keyboard": "qvd.client.keyboard",
-    "client": "qvd.client.os",
-    "link": "qvd.client.link",
-    "geometry": "qvd.client.geometry",
-    "fullscreen": "qvd.client.fullscreen",
-}
-EXTRA = "qvd.client.nxagent.extra_args"
-EXTRA_OPTION = re.compile(r"([a-z][a-z0-9_]*)=([A-Za-z0-9_.+-]*)\Z")
-LONGEST_VALUE = 256
-RESERVED = frozenset(
-    "accept aux client connect cookie cups errors font fullscreen geometry http keyboard link listen log loopback media"
-    " options proxy root session slave smb stats tolerancechecks".split()
-)
-"""Options that are set by us, or that would make ports, files or programs the client's choice."""
 
 
 def options_line(parameters: Mapping[str, str], display: int, *, loopback: bool, tolerance: str) -> str:
@@ -49,22 +32,5 @@ def chosen(parameters: Mapping[str, str], name: str) -> str:
     """The client's value of an option, or its default; empty where the client says "empty"."""
     key = PARAMETER[name]
     value = parameters.get(key, DEFAULTS[name])
-    if value and not (PLAIN.match(value) and len(value) <= LONGEST_VALUE):
-        raise InvalidRequest(f"invalid characters in parameter {key}")
+    check_value(key, value)
     return value
-
-
-def extra_options(text: str) -> list[str]:
-    """Check a list C{name=value,name=value}.
-
-    @raise InvalidRequest: it is none, or has an option that is not the client's to set.
-    """
-    found = []
-    for option in text.strip().strip(",").split(",") if text.strip(" ,") else []:
-        match = EXTRA_OPTION.match(option) if len(option) <= LONGEST_VALUE else None
-        if match is None:
-            raise InvalidRequest(f"invalid characters in parameter {EXTRA}")
-        if match[1] in RESERVED:
-            raise InvalidRequest(f"option {match[1]} is not allowed in parameter {EXTRA}")
-        found.append(option)
-    return found

@@ -38,6 +38,9 @@ class IProcessRunner(Interface):
         @raise DeadlineExceeded: it did not end in time, and was killed.
         """
 
+    async def execute(command: Command, seconds: float) -> None:
+        """The same, with an environment and an account of its own."""
+
 
 @frozen
 class Command:
@@ -158,8 +161,12 @@ class ProcessRunner:
         self._running: set[_OneProgram] = set()
 
     async def run(self, argv: Sequence[str], seconds: float) -> None:
+        await self.execute(Command(tuple(argv), self._environment), seconds)
+
+    async def execute(self, command: Command, seconds: float) -> None:
+        argv = command.argv
         protocol = _OneProgram(self._reactor, self._output)
-        spawn(self._reactor, protocol, Command(tuple(argv), self._environment))
+        spawn(self._reactor, protocol, command)
         self._running.add(protocol)
         protocol.done.addTimeout(seconds, self._reactor)
         try:

@@ -25,6 +25,7 @@ from qvd.agent.homedisk import HomeDisk, HomeFirst
 from qvd.agent.hooks import Hooks
 from qvd.agent.logfile import BoundedLog
 from qvd.agent.marker import KVM, GuestMarker, parse_marker, read_marker
+from qvd.agent.messages import Messages
 from qvd.agent.orders import Orders
 from qvd.agent.power import Power
 from qvd.agent.processes import ProcessRunner
@@ -117,7 +118,8 @@ def makeService(options: Options) -> IService:
     files = SessionFiles(settings, marker, folders)
     orders = Orders(reactor, x_server, files, choose_provisioner(reactor, marker, settings, runner, hooks), hooks)
     power = Power(reactor, settings, x_server, hooks, runner, reactor.stop if marker.sandboxed else None)
-    methods = {**orders.methods(), **power.methods()}
+    messages = Messages(reactor, x_server, runner, settings)
+    methods = {**orders.methods(), **power.methods(), **messages.methods()}
     factory = RPCServerFactory(reactor, marker.secret, methods, CALL_SECONDS)
     listener = NodeOrders(reactor, options.channel, power.poweroff) if options.channel else None
     return AgentService(reactor, marker, factory, x_server, hooks, runner, listener)

@@ -135,6 +135,11 @@ class XServer:
     def state(self) -> XState:
         return REPORTED[self.step]
 
+    @property
+    def connected(self) -> Launch | None:
+        """What runs, while a client has it on a screen; L{None} otherwise."""
+        return self._launch if self.state is XState.CONNECTED else None
+
     def observe(self, observer: Callable[[XState], None]) -> None:
         """Call C{observer} after each change of L{state}."""
         self._observers.append(observer)

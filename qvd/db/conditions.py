@@ -93,6 +93,7 @@ class Statement:
 
     def _expression(self, field: Field) -> str:
         self._joins.update(field.joins)
+        self._parameters.extend(field.parameters)
         return field.sql
 
     def _scoped(self) -> list[str]:
@@ -118,8 +119,9 @@ class Statement:
             case Not(part):
                 return f"(({self._condition(part)}) IS NOT TRUE)"
             case Comparison(field, Operator.IN | Operator.NIN as operator, value):
+                sql = self._expression(field)
                 self._parameters.append(array_of(field, value))
-                return f"({self._expression(field)} = ANY(%s)) IS {'NOT ' if operator is Operator.NIN else ''}TRUE"
+                return f"({sql} = ANY(%s)) IS {'NOT ' if operator is Operator.NIN else ''}TRUE"
             case Comparison(field, operator, value):
                 return self._comparison(self._expression(field), operator, value)
 

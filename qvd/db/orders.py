@@ -10,6 +10,7 @@ from attrs import frozen
 from zope.interface import implementer
 
 from qvd.db.images import IMAGE_TABLES
+from qvd.db.messages import order
 from qvd.db.vms import VMs, locked, start, stop
 from qvd.interfaces import IDatabase, ITransaction
 from qvd.interfaces.orders import Boot, Happened, IOrders
@@ -61,6 +62,9 @@ class Orders:
             (reason, vm_id),
         )
         return touched > 0
+
+    async def message(self, tx: ITransaction, vm_id: VMId, text: str) -> bool:
+        return await order(tx, vm_id, text)
 
     async def boots(self, tx: ITransaction, vm_id: VMId) -> Boot:
         row = await tx.fetch_one(

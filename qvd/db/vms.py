@@ -4,12 +4,13 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 
 from attrs import evolve, frozen
 from zope.interface import implementer
 
 from qvd.db.images import hosts_without, resolve
+from qvd.db.quotas import refusal
 from qvd.db.rows import VM_COLUMNS, VM_TABLES, vm_of
 from qvd.db.wishes import looked_at, wanted_for
 from qvd.interfaces import IDatabase, ITransaction, IVMs, Row
@@ -76,6 +77,10 @@ class VMs:
             (vm_id,),
         )
         return None if row is None else Explanation(vm_of(row), row["tenant"], row["host"], row["placement"])
+
+    async def properties(self, vm_id: VMId) -> Mapping[str, str]:
+        rows = await self.db.fetch("SELECT key, value FROM vm_parameters_of(%s)", (vm_id,))
+        return {row["key"]: row["value"] for row in rows}
 
     async def order_start(self, vm_id: VMId, cause: str) -> None:
         async def order(tx: ITransaction) -> Decision | None:
@@ -215,6 +220,9 @@ async def place(tx: ITransaction, vm_id: VMId, weights: Weights, chance: Callabl
 
 async def consider(tx: ITransaction, vm_id: VMId, weights: Weights, chance: Callable[[], float]) -> Decision:
     """What L{place} decides. Returns with the nodes' rows locked when one takes it."""
+    beyond = await refusal(tx, vm_id)
+    if beyond is not None:
+        return Decision(None, None, (), problem=beyond)
     resolution = await resolve(tx, vm_id)
     if resolution.refusal is not None:
         return Decision(None, None, (), problem=resolution.refusal)

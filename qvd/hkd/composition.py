@@ -26,6 +26,7 @@ from qvd.db.expiry import Expiry
 from qvd.db.garbage import Garbage
 from qvd.db.hosts import Hosts
 from qvd.db.images import HostImages
+from qvd.db.messages import Messages
 from qvd.db.migrate import check_compatible, schema_version
 from qvd.db.network import AddressPlans
 from qvd.db.notify import Bells
@@ -41,6 +42,7 @@ from qvd.hkd.expiry import ExpiryParts
 from qvd.hkd.files.threads import in_daemon_thread
 from qvd.hkd.garbagewatch import GarbageParts
 from qvd.hkd.images import ImageFolder, ImageParts, Lister
+from qvd.hkd.messages import MessageParts
 from qvd.hkd.network.service import VMNetwork
 from qvd.hkd.node import Node, Upgrade
 from qvd.hkd.notify import Pulse
@@ -286,6 +288,7 @@ class Composition:
             new_secret=lambda: Secret(secrets.token_urlsafe(32)),
             living=self._living,
             garbage=self._garbage_parts(),
+            messages=MessageParts(Messages(self.pool), machine.dialer, settings.seconds("hkd.reconcile")),
         )
 
     def _garbage_parts(self) -> GarbageParts | None:

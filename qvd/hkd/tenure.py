@@ -16,6 +16,7 @@ from qvd.hkd.fleet import Fleet
 from qvd.hkd.garbagewatch import GarbageParts, GarbageWatch
 from qvd.hkd.heartbeat import Heartbeat, LeaseTimes
 from qvd.hkd.images import ImageParts, ImageWatch
+from qvd.hkd.messages import MessageParts, MessageWatch
 from qvd.hkd.periodic import Periodic
 from qvd.hkd.runnerports import Ports
 from qvd.hkd.sessionwatch import SessionWatch
@@ -44,6 +45,7 @@ class TenureParts:
 
     @ivar living: the processes of this node that serve sessions, this one among them.
     @ivar garbage: L{None}: this node collects none by itself.
+    @ivar messages: L{None}: nobody is sent any.
     """
 
     clock: IReactorTime
@@ -64,6 +66,7 @@ class TenureParts:
     new_secret: Callable[[], Secret]
     living: Callable[[], Collection[str]] = lambda: ()
     garbage: GarbageParts | None = None
+    messages: MessageParts | None = None
 
 
 class Tenure:
@@ -143,6 +146,9 @@ class Tenure:
         self._cluster = Cluster(parts.clock, self._lease, parts.hosts, parts.vms, parts.cluster)
         self._expiry = ExpiryWatch(parts.clock, self._lease, parts.bells, parts.expiry)
         self._garbage = None if parts.garbage is None else GarbageWatch(parts.clock, parts.garbage)
+        self._messages = (
+            None if parts.messages is None else MessageWatch(parts.clock, self._lease, parts.bells, parts.messages)
+        )
         self._heartbeat.start(registered_at, status)
         self._end_bell = parts.bells.listen(host_changed(self._lease.host_id), lambda _: self._heartbeat.now())
         self.fleet.start()
@@ -153,12 +159,16 @@ class Tenure:
         self._expiry.start()
         if self._garbage is not None:
             self._garbage.start()
+        if self._messages is not None:
+            self._messages.start()
 
     async def _stop_looks(self) -> None:
         end, self._end_bell = self._end_bell, lambda: None
         end()
         if self._garbage is not None:
             await self._garbage.stop()
+        if self._messages is not None:
+            await self._messages.stop()
         for looks in (self._expiry, self._images, self._cluster, self._strays, self._watch):
             await looks.stop()
 

@@ -12,7 +12,7 @@ from qvd.model.errors import InvalidRequest
 
 LXC, KVM = "lxc", "kvm"
 BASE = ("systemd-sysv", "dbus", "dbus-x11", "iproute2", "procps", "ca-certificates", "locales")
-SESSION = ("nxagent", "x11-common", "xauth", "xfonts-base", "fonts-dejavu-core", "xterm")
+SESSION = ("nxagent", "x11-common", "xauth", "xfonts-base", "fonts-dejavu-core", "x11-utils", "xterm")
 # What prints is the client's own CUPS, at the other end of the NX connection: the guest needs queues, and no filters.
 PRINTING = ("cups-daemon", "cups-client")
 SOUND = ("pulseaudio",)

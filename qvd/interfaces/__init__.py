@@ -9,7 +9,7 @@ from qvd.interfaces.desktops import IImages, ISessions, IVMs
 from qvd.interfaces.garbage import IGarbage, IStorage
 from qvd.interfaces.guests import IDriver, IGuest, IGuestDialer
 from qvd.interfaces.machines import IAddressPlans, IDhcp, INetwork, IRoots
-from qvd.interfaces.nodes import IExpiry, IHostImages, IHosts, IOwnership
+from qvd.interfaces.nodes import IExpiry, IHostImages, IHosts, IMessages, IOwnership
 
 __all__ = [
     "IAddressPlans",
@@ -26,6 +26,7 @@ __all__ = [
     "IHostImages",
     "IHosts",
     "IImages",
+    "IMessages",
     "INetwork",
     "INodeStatus",
     "IOwnership",

@@ -23,6 +23,10 @@ class IVMs(Interface):
     async def explain(vm_id: VMId) -> Explanation | None:
         """The VM with its last placement, for administrators. L{None}: there is no such VM."""
 
+    async def properties(vm_id: VMId) -> Mapping[str, str]:
+        """What its guest is told of its properties: those of its OSF, its image, its user and its own, of which the
+        later win. Without secrets: what a guest is told, its programs see."""
+
     async def order_start(vm_id: VMId, cause: str) -> None:
         """Want the VM to run: place it on a node where it has none, and order its start, in one transaction that
         checks capacity. No effect on a VM that runs or is ordered to.

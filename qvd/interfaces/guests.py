@@ -74,6 +74,9 @@ class IGuest(Interface):
         @param parameters: C{vm.expiration.soft} and C{vm.expiration.hard}, those that there are, in UTC.
         """
 
+    async def message(text: str) -> None:
+        """Show a text in the desktop, to whoever is connected."""
+
 
 class IGuestDialer(Interface):
     """Makes L{IGuest}s."""

@@ -9,6 +9,7 @@ from zope.interface import Interface
 from qvd.model.crashloop import Ending
 from qvd.model.expiry import Expiring, Notice
 from qvd.model.ids import DIId, Generation, Run, VMId
+from qvd.model.messages import Message
 from qvd.model.records import (
     VM,
     Capacity,
@@ -176,3 +177,13 @@ class IExpiry(Interface):
 
     async def stop_due(lease: Lease) -> Sequence[VMId]:
         """Order the stop of those that are over by the database's clock, in one transaction; return which."""
+
+
+class IMessages(Interface):
+    """Messages of administrators to the users of this node's VMs."""
+
+    async def waiting(lease: Lease, most: int) -> Sequence[Message]:
+        """Those that are to be shown, the oldest first. Those that nobody can be shown any more are gone then."""
+
+    async def settled(lease: Lease, number: int, problem: str | None) -> None:
+        """It was handed over, or cannot be: the history says so, and the message is gone."""

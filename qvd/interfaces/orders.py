@@ -78,6 +78,12 @@ class IOrders(Interface):
         @param reason: for its user, and for the history.
         """
 
+    async def message(tx: ITransaction, vm_id: VMId, text: str) -> bool:
+        """Have the VM's node show a text to whoever is connected; False: nobody is.
+
+        @raise Conflict: too many have not been shown yet.
+        """
+
     async def boots(tx: ITransaction, vm_id: VMId) -> Boot:
         """What the VM runs, and what its tag leads to."""
 

@@ -18,6 +18,7 @@ from qvd.model.crashloop import check_back_off, loop_sentence
 from qvd.model.errors import DatabaseUnavailable, DeadlineExceeded, GuestError, NotFound, QVDError, Unavailable
 from qvd.model.host import LOST_PHASE
 from qvd.model.ids import SessionId, VMId
+from qvd.model.properties import forced
 from qvd.model.records import VM, Desired, Guest
 from qvd.model.vm import Step, VMState
 from qvd.model.xsession import XState
@@ -139,9 +140,21 @@ class Desktops:
         with self.news.watch(vm_id) as news:
             while True:
                 guest = await self._until_running(vm_id, cause, ticker, news, until)
-                if await self._comes_up(vm_id, guest, parameters, progress, news):
+                # Not before: only a VM that runs has the image that it will have.
+                told = await self._with_properties(vm_id, parameters)
+                if await self._comes_up(vm_id, guest, told, progress, news):
                     return guest
                 ticker.tell(f"The node of VM {vm_id} is lost")
+
+    async def _with_properties(self, vm_id: VMId, parameters: Mapping[str, str]) -> Mapping[str, str]:
+        made, left_out = forced(parameters, await self.vms.properties(vm_id))
+        if left_out:
+            self.log.warn(
+                "VM {vm_id}: its properties are too long, the guest is not told of {keys}",
+                vm_id=vm_id,
+                keys=", ".join(left_out),
+            )
+        return made
 
     async def _comes_up(
         self, vm_id: VMId, guest: Guest, parameters: Mapping[str, str], progress: Progress, news: Watch

@@ -50,6 +50,7 @@ class Field:
     @ivar least: smallest number, or shortest text. C{most} likewise.
     @ivar refers: collection whose object of that id must exist, in the caller's scope.
     @ivar superadmin: only for administrators over all tenants.
+    @ivar parameters: of C{sql}. A field that has some is for conditions alone.
     """
 
     name: str
@@ -71,6 +72,7 @@ class Field:
     filters: bool = True
     sorts: bool = True
     superadmin: bool = False
+    parameters: tuple[Any, ...] = ()
 
 
 @frozen(kw_only=True)

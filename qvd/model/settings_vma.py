@@ -25,6 +25,7 @@ VMA_KEYS: tuple[Key, ...] = (
     Key("command.useradd", str, "/usr/sbin/useradd", "makes the user's account"),
     Key("command.groupadd", str, "/usr/sbin/groupadd", "makes the user's group"),
     Key("command.poweroff", str, "/sbin/poweroff", "turns the machine off"),
+    Key("command.message", str, "", "shows {text} under {title} in a session; empty: a usual program that is there"),
     Key("command.reboot", str, "/sbin/reboot", "starts it anew"),
     Key("vma.nxagent.extra_args", str, "", "more arguments of nxagent, quoted as for a shell"),
     Key("vma.x-session.extra_args", str, "", "more arguments of the session program, likewise"),

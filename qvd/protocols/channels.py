@@ -39,6 +39,11 @@ def expiry_on_host(host_id: HostId) -> str:
     return f"qvd_expiry_on_host_{host_id}"
 
 
+def messages_on_host(host_id: HostId) -> str:
+    """There is a message to the user of a VM of the host."""
+    return f"qvd_messages_on_host_{host_id}"
+
+
 def images_changed() -> str:
     """A disk image has come, has gone, or has another state or path."""
     return "qvd_images_changed"

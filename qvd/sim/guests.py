@@ -201,6 +201,9 @@ class Agent:
     async def expire(self, parameters: Mapping[str, str]) -> None:
         await self._call()
 
+    async def message(self, text: str) -> None:
+        await self._call()
+
 
 @implementer(IGuestDialer)
 @frozen

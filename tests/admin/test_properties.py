@@ -10,8 +10,10 @@ import pytest
 from attrs import evolve, frozen
 
 from qvd.db.pool import Pool
+from qvd.db.vms import VMs
 from qvd.db.wishes import wanted_for
 from qvd.model.ids import VMId
+from qvd.model.placement import Weights
 from tests.admin.world import ApiWorld, Reply
 from tests.fakes.asynchronous import asynchronous
 
@@ -238,7 +240,7 @@ async def test_what_a_vm_has_in_the_end_is_what_its_node_reads(api: ApiWorld) ->
     dsn = psycopg2.extensions.make_dsn(api.dsn, user="qvd_node")
     node = Pool(api.services.reactor, dsn, size=1, deadline=10.0, rng=Random(1))
     await node.start()
-    vm_id = VMId(here.ids["vm"])
+    vm_id, vms = VMId(here.ids["vm"]), VMs(node, Weights(), lambda: 0.5)
     for kind in ("osf", "di", "user", "vm"):
         await api.call(api.anna, "PUT", here.of(kind, "layer"), {"value": f"of the {kind}"})
         await api.call(api.anna, "PUT", here.of(kind, "qvd.placement.prefer"), {"value": f"layer={kind}"})
@@ -252,6 +254,8 @@ async def test_what_a_vm_has_in_the_end_is_what_its_node_reads(api: ApiWorld) ->
         assert values(seen)["layer"] == f"of the {kind}"
         wanted = await node.transact("test", lambda tx: wanted_for(tx, vm_id))
         assert (wanted.prefer, wanted.apart) == ({"layer": kind}, {"layer": values(seen)["layer"]})
+        told = await vms.properties(vm_id)
+        assert told == values(seen), "and what its guest is told"
     await node.stop()
 
 
@@ -293,3 +297,24 @@ async def test_who_has_a_value_and_who_has_none(api: ApiWorld) -> None:
     assert (await api.call(api.anna, "GET", f"/properties/{number}/values")).status == 400
     assert (await api.call(api.rick, "GET", path)).status == 404
     assert (await api.call(api.with_only(api.anna, "vm.see.properties"), "GET", path)).problem == "forbidden"
+
+
+@asynchronous
+async def test_a_guest_is_told_no_secret(api: ApiWorld) -> None:
+    here, there = things(api, api.acme), things(api, api.rival)
+    await define(api, "pin", type="secret")
+    await define(api, "pin", api.rick)
+    await define(api, "seed", api.boss, tenant_id=0, type="secret")
+    for kind in ("osf", "vm"):
+        await api.call(api.anna, "PUT", here.of(kind, "pin"), {"value": "1234"})
+    await api.call(api.boss, "PUT", here.of("vm", "seed"), {"value": "abcd"})
+    await api.call(api.anna, "PUT", here.of("user", "qvd.client.link"), {"value": "lan"})
+    await api.call(api.rick, "PUT", there.of("vm", "pin"), {"value": "no secret there"})
+    dsn = psycopg2.extensions.make_dsn(api.dsn, user="qvd_node")
+    node = Pool(api.services.reactor, dsn, size=1, deadline=10.0, rng=Random(1))
+    await node.start()
+    vms = VMs(node, Weights(), lambda: 0.5)
+    assert await vms.properties(VMId(here.ids["vm"])) == {"qvd.client.link": "lan"}
+    assert await vms.properties(VMId(there.ids["vm"])) == {"pin": "no secret there"}
+    assert await vms.properties(VMId(999999)) == {}
+    await node.stop()

@@ -9,6 +9,7 @@ from tests.admin.desks import GIB, Desks
 from tests.admin.world import ApiWorld, Reply
 from tests.fakes.asynchronous import asynchronous
 
+BODIES = {"message": {"text": "Good evening"}}
 STATES = ("stopped", "starting", "running", "stopping", "zombie")
 
 
@@ -159,7 +160,7 @@ async def test_each_needs_its_permission(api: ApiWorld, desks: Desks, verb: str)
     acls = VERBS[verb].acls if verb in VERBS else ("vm.update.block",)
     for each in {*acls, "vm.update.state", "vm.update.block", "vm.update.disconnect-user", "vm.update.force-stop"}:
         caller = api.with_only(api.anna, *others, each)
-        reply = await api.call(caller, "POST", f"/vms/{desks.vm}/{verb}")
+        reply = await api.call(caller, "POST", f"/vms/{desks.vm}/{verb}", BODIES.get(verb))
         if each in acls:
             assert reply.status != 403
         else:
@@ -175,7 +176,7 @@ async def test_what_may_be_done_now_is_told(api: ApiWorld, desks: Desks) -> None
     assert await now() == {"update", "delete", "start", "block"}
     desks.be("running")
     desks.connect()
-    assert await now() == {"update", "stop", "restart", "disconnect", "block", "force-stop"}
+    assert await now() == {"update", "stop", "restart", "disconnect", "message", "block", "force-stop"}
     assert await now("vm.update.state") == {"stop", "restart"}
     assert await now("vm.update.disconnect-user") == {"disconnect"}
     assert await now("host.update.stop-vms") == {"stop"}

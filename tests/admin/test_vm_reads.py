@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from qvd.model.declared import Principal
 from tests.admin.desks import GIB, Desks
 from tests.admin.world import ApiWorld
 from tests.fakes.asynchronous import asynchronous
@@ -98,3 +99,46 @@ async def test_what_such_a_list_shows(api: ApiWorld, desks: Desks) -> None:
     theirs = await api.call(api.anna, "GET", f"/users/{desks.their_user}/vms")
     absent = await api.call(api.anna, "GET", "/users/999999/vms")
     assert theirs.status == 404 and theirs.body["detail"] == absent.body["detail"]
+
+
+@asynchronous
+async def test_the_vms_of_a_node_an_osf_and_an_image(api: ApiWorld, desks: Desks) -> None:
+    other = desks.new_vm(api.acme, desks.user, desks.osf, "alice-2")
+    desks.be("running")
+    desks.be("running", desks.their_vm)
+
+    async def of(who: Principal, path: str) -> list[int]:
+        reply = await api.call(who, "GET", f"{path}/vms?sort=name")
+        assert reply.status == 200, reply.body
+        return [each["id"] for each in reply.body["items"]]
+
+    assert await of(api.boss, f"/hosts/{desks.host}") == [desks.vm, desks.their_vm]
+    assert await of(api.anna, f"/osfs/{desks.osf}") == [desks.vm, other]
+    new = api.insert("dis (tenant_id, osf_id, path, version) VALUES (%s, %s, 'new', '2')", api.acme, desks.osf)
+    api.ask("UPDATE di_tags SET di_id = %s WHERE osf_id = %s AND tag = 'default'", new, desks.osf)
+    assert await of(api.anna, f"/images/{new}") == [desks.vm, other], "those that it is assigned to"
+    assert await of(api.anna, f"/images/{desks.di}") == [desks.vm], "and those that run it still"
+    for path in (f"/osfs/{desks.their_osf}/vms", f"/images/{desks.their_di}/vms"):
+        assert (await api.call(api.anna, "GET", path)).status == 404
+    assert (await api.call(api.anna, "GET", f"/hosts/{desks.host}/vms")).status in (403, 404)
+    for kind, path in (("osf", f"/osfs/{desks.osf}"), ("di", f"/images/{desks.di}")):
+        assert len(await of(api.with_only(api.anna, f"{kind}.see.vm-list"), path)) > 0
+        main = api.with_only(api.anna, f"{kind}.see-main.")
+        assert (await api.call(main, "GET", f"{path}/vms")).problem == "forbidden"
+
+
+@asynchronous
+async def test_what_a_tenant_has(api: ApiWorld, desks: Desks) -> None:
+    found = {}
+    for collection in ("users", "vms", "images", "osfs", "administrators", "roles"):
+        path = f"/tenants/{api.acme}/{collection}"
+        reply = await api.call(api.boss, "GET", path)
+        assert reply.status == 200, reply.body
+        found[collection] = [each["id"] for each in reply.body["items"]]
+        assert (await api.call(api.anna, "GET", path)).status in (403, 404)
+        assert (await api.call(api.boss, "GET", f"/tenants/999999/{collection}")).status == 404
+    assert found["users"] == [desks.user] and found["vms"] == [desks.vm] and found["osfs"] == [desks.osf]
+    assert found["images"] == [desks.di] and found["administrators"] == [api.anna.administrator_id]
+    seeing = api.with_only(api.boss, "tenant.see.vm-list")
+    assert (await api.call(seeing, "GET", f"/tenants/{api.acme}/vms")).status == 200
+    assert (await api.call(seeing, "GET", f"/tenants/{api.acme}/users")).problem == "forbidden"

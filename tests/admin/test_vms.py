@@ -83,7 +83,7 @@ async def test_another_tenants_vm_is_absent(api: ApiWorld, desks: Desks) -> None
         if endpoint.path.startswith("/vms/{id}") and "properties" not in endpoint.path
     ]
     assert len(calls) > 12
-    bodies = {"/vms/{id}/tag": {"tag": "head"}, "/vms/{id}": {"name": "x"}}
+    bodies = {"/vms/{id}/message": {"text": "hi"}, "/vms/{id}/tag": {"tag": "head"}, "/vms/{id}": {"name": "x"}}
     for method, path, body in calls:
         sent = bodies.get(path, {}) if body else None
         found = await api.call(api.anna, method, path.replace("{id}", str(desks.their_vm)), sent)
@@ -132,6 +132,7 @@ async def test_each_field_is_changed_with_its_permission(api: ApiWorld, desks: D
         "di_tag": "head",
         "blocked": True,
         "ip": "10.3.0.77",
+        "properties": {"qvd.client.link": "lan"},
     }
     api.ask("INSERT INTO vm_network (network, vms_from) VALUES ('10.3.0.0/24', '10.3.0.10')")
     if name.startswith("expiration"):
@@ -143,14 +144,36 @@ async def test_each_field_is_changed_with_its_permission(api: ApiWorld, desks: D
     assert (refused.status, refused.problem, refused.body["acl"]) == (403, "forbidden-attribute", field.update_acl)
     able = api.with_only(api.anna, "vm.see-main.", *field.see[:1], field.update_acl)
     changed = await api.call(able, "PATCH", f"/vms/{desks.vm}", {name: value})
-    assert (changed.status, changed.body[name]) == (200, value), changed.body
+    assert changed.status == 200, changed.body
+    assert not field.sql or changed.body[name] == value
+
+
+@asynchronous
+async def test_the_user_and_the_osf_may_be_named(api: ApiWorld, desks: Desks) -> None:
+    made = await api.call(api.anna, "POST", "/vms", {"name": "n1", "user_name": "ALICE", "osf_name": "desk"})
+    assert (made.status, made.body["user_id"], made.body["osf_id"]) == (201, desks.user, desks.osf), made.body
+    mixed = await api.call(api.anna, "POST", "/vms", {"name": "n2", "user_id": desks.user, "osf_name": "desk"})
+    assert mixed.status == 201
+    over_all = {"name": "n3", "user_name": "ruth", "osf_name": "desk"}
+    assert (await api.call(api.boss, "POST", "/vms", over_all)).body["errors"][0]["pointer"] == "/tenant_id"
+    theirs = await api.call(api.boss, "POST", "/vms", {**over_all, "tenant_id": api.rival})
+    assert (theirs.status, theirs.body["osf_id"]) == (201, desks.their_osf)
+    for body, problem, pointer in (
+        ({"osf_name": "desk"}, "missing-attribute", "/user_id"),
+        ({"user_name": "alice"}, "missing-attribute", "/osf_id"),
+        ({"user_name": "alice", "user_id": desks.user, "osf_id": desks.osf}, "invalid-value", "/user_name"),
+        ({"user_name": "ruth", "osf_id": desks.osf}, "reference-not-found", "/user_name"),
+        ({"user_id": desks.user, "osf_name": "nothing"}, "reference-not-found", "/osf_name"),
+    ):
+        refused = await api.call(api.anna, "POST", "/vms", {"name": "n4", **body})
+        assert (refused.problem, refused.body["errors"][0]["pointer"]) == (problem, pointer)
 
 
 @asynchronous
 async def test_what_is_given_at_creation_needs_permissions_too(api: ApiWorld, desks: Desks) -> None:
     maker = api.with_only(api.anna, "vm.create.")
     body: dict[str, Any] = {"name": "x", "user_id": desks.user, "osf_id": desks.osf}
-    given = {"di_tag": "head", "blocked": True, "ip": "10.0.0.1"}
+    given = {"di_tag": "head", "blocked": True, "ip": "10.0.0.1", "properties": {"qvd.client.link": "lan"}}
     restricted = {each.name: each.create_acl for each in VMS.fields if each.create_acl}
     assert given.keys() == restricted.keys()
     assert {each.name for each in VMS.fields if each.creates is Creates.MUST} == body.keys()

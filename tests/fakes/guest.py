@@ -53,6 +53,9 @@ class FakeGuest:
     async def expire(self, parameters: Mapping[str, str]) -> None:
         await self.conduct.before("expire", dict(parameters))
 
+    async def message(self, text: str) -> None:
+        await self.conduct.before("message", text)
+
 
 @implementer(IGuestDialer)
 class FakeDialer:

@@ -13,7 +13,7 @@ from twisted.internet.task import Clock
 from twisted.python.failure import Failure
 from zope.interface import implementer
 
-from qvd.agent.processes import IAgentReactor, IProcessRunner
+from qvd.agent.processes import Command, IAgentReactor, IProcessRunner
 from qvd.agent.xserver import IXPrograms, Launch
 from qvd.model.errors import QVDError, Unavailable
 
@@ -148,6 +148,9 @@ class FakeRunner:
     slow: set[str] = field(factory=set)
     waiting: list[Deferred[None]] = field(factory=list)
     effect: Callable[[Sequence[str]], None] = nothing
+
+    async def execute(self, command: Command, seconds: float) -> None:
+        await self.run(command.argv, seconds)
 
     async def run(self, argv: Sequence[str], seconds: float) -> None:
         self.ran.append(list(argv))

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Collection, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from datetime import UTC, datetime
 from typing import Any
 
@@ -277,11 +277,19 @@ class FakeOwnership:
 
 @implementer(IVMs)
 class FakeVMs:
-    """L{IVMs} over the same rows."""
+    """L{IVMs} over the same rows.
+
+    @ivar told: what guests are told of properties.
+    """
 
     def __init__(self, rows: Rows, conduct: Conduct | None = None) -> None:
         self.rows = rows
         self.conduct = conduct or Conduct()
+        self.told: dict[str, str] = {}
+
+    async def properties(self, vm_id: VMId) -> Mapping[str, str]:
+        await self.conduct.before("properties", vm_id)
+        return self.told
 
     async def list_for_user(self, user_id: UserId, applications: bool) -> Sequence[VMSummary]:
         await self.conduct.before("list_for_user", user_id, applications)

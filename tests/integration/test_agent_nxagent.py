@@ -56,6 +56,23 @@ def test_a_client_connects_goes_and_another_resumes(guest: AgentGuest, screen: S
     guest.await_session(1)
 
 
+def test_a_message_is_shown_to_whoever_is_connected(guest: AgentGuest, screen: Screen) -> None:
+    require("xmessage")
+    text = "The node stops at 22:00.\nSave your work: ¡ya!"
+    nobody = guest.try_call("message", {"text": text})
+    assert isinstance(nobody, RPCError) and "Nobody" in nobody.text
+    guest.await_listening()
+    with screen.client(guest.display):
+        guest.await_client()
+        assert guest.call("message", text=text) is None
+        (shown,) = guest.inside("xmessage")
+        assert text in Path(f"/proc/{shown}/cmdline").read_text("utf-8").split("\0")[-2]
+        assert isinstance(guest.try_call("message", {"text": "a\x1b[2J"}), RPCError)
+        assert guest.inside("xmessage") == [shown]
+    guest.await_state("suspended")
+    assert isinstance(guest.try_call("message", {"text": text}), RPCError)
+
+
 def test_the_session_has_its_place_and_its_display_to_itself(guest: AgentGuest, screen: Screen) -> None:
     guest.await_listening()
     with screen.client(guest.display):

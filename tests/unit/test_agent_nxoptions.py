@@ -8,8 +8,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from qvd.agent.nxoptions import DEFAULTS, EXTRA, PARAMETER, RESERVED, options_line
+from qvd.agent.nxoptions import DEFAULTS, options_line
 from qvd.model.errors import InvalidRequest
+from qvd.model.nxparameters import EXTRA, PARAMETER, RESERVED
 
 CLIENT = {
     "qvd.client.keyboard": "pc105/es",

@@ -407,7 +407,25 @@ class UntilReadyTests(DesktopCase):
 
     def test_one_that_runs(self) -> None:
         assert self.result(self.until_ready()) == guest_of(9)
-        assert self.conduct.names() == ["get", "x_start", "x_state"]
+        assert self.conduct.names() == ["get", "properties", "x_start", "x_state"]
+
+    def test_the_guest_is_told_of_the_properties_of_its_vm(self) -> None:
+        self.vms.told = {"qvd.client.os": "windows", "cost_center": "7", "qvd.slave.key": "forged"}
+        self.result(self.until_ready())
+        assert self.guest.parameters == {"qvd.client.os": "windows", "cost_center": "7"}
+
+    def test_those_are_read_when_it_runs(self) -> None:
+        self.rows.write(9, state=VMState.STARTING)
+        waiting = self.until_ready()
+        assert self.conduct.count("properties") == 0
+        self.rows.write(9, state=VMState.RUNNING)
+        self.result(waiting)
+        assert self.conduct.count("properties") == 1
+
+    def test_there_may_be_more_than_an_agent_reads(self) -> None:
+        self.vms.told = {f"k{number}": "x" * 10000 for number in range(4)}
+        self.result(self.until_ready())
+        assert set(self.guest.parameters) == {"qvd.client.os", "k0", "k1"}
 
     def test_a_guest_that_is_dead_is_not_waited_for(self) -> None:
         """Its node is declared lost while its agent is asked; the bell ends that at once."""

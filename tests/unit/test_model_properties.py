@@ -9,7 +9,17 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from qvd.model.errors import InvalidRequest
-from qvd.model.properties import LARGEST, SMALLEST, PropertyType, check_product, shown, stored
+from qvd.model.properties import (
+    LARGEST,
+    ROOM,
+    SERVERS,
+    SMALLEST,
+    PropertyType,
+    check_product,
+    forced,
+    shown,
+    stored,
+)
 
 TEXT, INTEGER, BOOLEAN, SECRET = PropertyType
 
@@ -83,3 +93,58 @@ def test_keys_of_the_product(kind: str, key: str, text: str, wrong: str) -> None
             check_product(kind, key, text)
     else:
         check_product(kind, key, text)
+
+
+@pytest.mark.parametrize(
+    ("key", "good", "bad"),
+    [
+        ("qvd.client.link", "lan", "lan,slave=1"),
+        ("qvd.client.geometry", "1024x768", "a b"),
+        ("qvd.client.fullscreen", "", "!"),
+        ("qvd.client.nxagent.extra_args", "shadow=1,clipboard=both", "slave=1"),
+        ("qvd.client.printing.enabled", "0", "no"),
+        ("qvd.client.timezone", "Europe/Madrid", "../x y"),
+        ("qvd.vm.user.groups", "audio, video", "audio;video"),
+        ("qvd.vm.user.home", "/home/alice", "home"),
+        ("qvd.vm.user.uid", "1001", "one"),
+    ],
+)
+def test_what_may_be_forced_upon_sessions(key: str, good: str, bad: str) -> None:
+    for kind in ("user", "vm", "osf", "di"):
+        check_product(kind, key, good)
+        with pytest.raises(InvalidRequest):
+            check_product(kind, key, bad)
+    with pytest.raises(InvalidRequest):
+        check_product("host", key, good)
+
+
+@pytest.mark.parametrize("key", ["qvd.client.nothing", "qvd.vm.user.name", "qvd.slave.key", "qvd.vm.user.shell"])
+def test_what_may_not(key: str) -> None:
+    with pytest.raises(InvalidRequest):
+        check_product("vm", key, "x")
+
+
+TEXTS = st.dictionaries(st.text(min_size=1, max_size=8) | st.sampled_from(sorted(SERVERS)), st.text(max_size=8))
+
+
+@given(TEXTS, TEXTS)
+def test_an_administrators_word_is_above_the_clients_and_below_the_servers(
+    wished: dict[str, str], properties: dict[str, str]
+) -> None:
+    made, left_out = forced(wished, properties)
+    assert left_out == []
+    for key in {*wished, *properties}:
+        if key in properties and key not in SERVERS:
+            assert made[key] == properties[key]
+        else:
+            assert made.get(key) == wished.get(key)
+
+
+def test_what_does_not_fit_is_left_out_and_named() -> None:
+    made, left_out = forced({"a": "wish"}, {"a": "x" * ROOM, "b": "é" * (ROOM // 7), "c": "short"})
+    assert (made["a"], made["c"], left_out) == ("wish", "short", ["a"])
+    assert len(made["b"]) == ROOM // 7
+
+
+def test_placement_rules_are_no_business_of_the_guest() -> None:
+    assert forced({}, {"qvd.placement.require": "gpu=yes"}) == ({}, [])

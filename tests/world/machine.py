@@ -275,6 +275,9 @@ class SimulatedAgent:
     async def expire(self, parameters: Mapping[str, str]) -> None:
         await self._ask(lambda guest: None)
 
+    async def message(self, text: str) -> None:
+        await self._ask(lambda guest: None)
+
     async def poweroff(self) -> None:
         await self._ask(self._power_off)
 

@@ -147,6 +147,10 @@ class LineVMs:
     async def get(self, vm_id: VMId) -> VM | None:
         return await self.line.call("get", lambda: self.db.get(vm_id))
 
+    async def properties(self, vm_id: VMId) -> Mapping[str, str]:
+        nothing: dict[str, str] = {}
+        return await self.line.call("properties", lambda: nothing)
+
     async def explain(self, vm_id: VMId) -> Explanation | None:
         vm = await self.get(vm_id)
         return None if vm is None else Explanation(vm, "demo", None, None)

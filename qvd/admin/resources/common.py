@@ -59,6 +59,20 @@ def id_field(alias: str) -> Field:
     return Field(name="id", kind=Kind.INTEGER, text="Number of the object", sql=f"{alias}.id")
 
 
+def properties_field(kind: str) -> Field:
+    """Custom properties, where an object is made or changed. They are read at a place of their own."""
+    return Field(
+        name="properties",
+        kind=Kind.OBJECT,
+        text="Values of properties, by key: texts, whole numbers, true or false; null takes one away",
+        creates=Creates.MAY,
+        create_acl=f"{kind}.create.properties",
+        update_acl=f"{kind}.update.properties",
+        filters=False,
+        sorts=False,
+    )
+
+
 def description_field(kind: str, table: str, alias: str) -> Field:
     return Field(
         name="description",

@@ -18,7 +18,8 @@ from qvd.admin.collections import Collection
 from qvd.admin.endpoint import Endpoint, acl
 from qvd.admin.jobs.kinds import ACCEPTED, ask_for
 from qvd.admin.problems import Problem
-from qvd.admin.resources.common import creation_fields, description_field, id_field
+from qvd.admin.resources.common import creation_fields, description_field, id_field, properties_field
+from qvd.admin.resources.vmlists import vms_of
 from qvd.interfaces import ITransaction
 from qvd.model.declared import Creates, Field, Kind, Principal, Resource, Values
 from qvd.model.errors import Conflict, InvalidRequest
@@ -138,6 +139,7 @@ HOSTS = Resource(
             "Clients that it serves",
             "(SELECT count(*) FROM sessions s WHERE s.host_id = h.id AND s.ended_at IS NULL)",
         ),
+        properties_field("host"),
         *creation_fields("host", "h"),
     ),
 )
@@ -244,6 +246,7 @@ class Hosts(Collection):
                 dangerous=True,
             ),
             token,
+            vms_of(self, "host_id"),
         ]
 
     def one(

@@ -3,7 +3,14 @@
 
 from __future__ import annotations
 
-from qvd.admin.resources.common import creation_fields, description_field, id_field, tenant_fields, tenant_join
+from qvd.admin.resources.common import (
+    creation_fields,
+    description_field,
+    id_field,
+    properties_field,
+    tenant_fields,
+    tenant_join,
+)
 from qvd.admin.resources.imagetags import LONGEST_TAG, TAG
 from qvd.model.declared import Creates, Field, Kind, Resource
 
@@ -205,6 +212,7 @@ IMAGES = Resource(
             filters=False,
             sorts=False,
         ),
+        properties_field("di"),
         *creation_fields("di", "d"),
         *tenant_fields("d"),
     ),

@@ -22,6 +22,8 @@ from qvd.admin.queries import list_query
 from qvd.admin.resources.imagefields import IMAGES
 from qvd.admin.resources.imagelife import ImageLife, checked_terms
 from qvd.admin.resources.imagetags import DEFAULT, HEAD, MOST_TAGS, checked_tag
+from qvd.admin.resources.property_values import set_properties
+from qvd.admin.resources.vmlists import vms_of
 from qvd.interfaces import ITransaction
 from qvd.model.declared import Principal, Values
 from qvd.model.filters import All, Comparison, Operator
@@ -56,7 +58,7 @@ class Images(Collection):
         return found
 
     def more_endpoints(self) -> Sequence[Endpoint]:
-        return ImageLife(self).endpoints()
+        return [*ImageLife(self).endpoints(), vms_of(self, "di_id", "di_id_in_use")]
 
     async def page_of_osf(self, call: Call) -> Answer:
         """A page of the images of the OSF that the path names."""
@@ -109,7 +111,8 @@ class Images(Collection):
             "UPDATE dis SET created_by = %s, future_tags = %s WHERE id = %s", (call.principal.name, tags, image_id)
         )
         upload = await open_source(call, tx, image_id, source)
-        after = await self.whole(call, image_id, tx)
+        properties = await set_properties(call, tx, "di", image_id, values)
+        after = {**await self.whole(call, image_id, tx), **properties.after}
         call.subject = Subject("di", image_id, str(after["version"]), osf["tenant_id"], None, after)
         job = None
         if upload is None:

@@ -3,9 +3,8 @@
 
 from __future__ import annotations
 
-from attrs import frozen
-
 from qvd.admin.call import Call
+from qvd.admin.owners import Owner
 from qvd.admin.problems import Problem, not_found
 from qvd.admin.queries import whole
 from qvd.interfaces import IDatabase, ITransaction, Row
@@ -14,39 +13,6 @@ from qvd.model.declared import COMMON, Principal
 INSTALLATION = "administrator of the installation"
 """What a tenant's administrators read instead of the name of somebody over all tenants."""
 MOST, DEFAULT = 500, 50
-
-
-@frozen
-class Owner:
-    """A kind of objects that have properties.
-
-    @ivar kind: as in ACLs; C{collection} as in paths.
-    @ivar column: of C{values}, with the object's id.
-    @ivar name: expression of what people call it.
-    @ivar tenant: whether it belongs to one.
-    """
-
-    kind: str
-    collection: str
-    table: str
-    values: str
-    column: str
-    name: str = "name"
-    tenant: bool = True
-
-    @property
-    def tenant_sql(self) -> str:
-        return "tenant_id" if self.tenant else "NULL::integer"
-
-
-OWNERS = (
-    Owner("user", "users", "users", "user_properties", "user_id", "login"),
-    Owner("vm", "vms", "vms", "vm_properties", "vm_id"),
-    Owner("host", "hosts", "hosts", "host_properties", "host_id", tenant=False),
-    Owner("osf", "osfs", "osfs", "osf_properties", "osf_id"),
-    Owner("di", "images", "dis", "di_properties", "di_id", "version"),
-)
-KINDS = {owner.kind: owner for owner in OWNERS}
 
 
 async def find_owner(

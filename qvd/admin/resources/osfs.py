@@ -10,9 +10,17 @@ from qvd.admin.call import Answer, Call
 from qvd.admin.collections import Collection
 from qvd.admin.endpoint import Endpoint, acl
 from qvd.admin.queries import LIST_PARAMETERS
-from qvd.admin.resources.common import creation_fields, description_field, id_field, tenant_fields, tenant_join
+from qvd.admin.resources.common import (
+    creation_fields,
+    description_field,
+    id_field,
+    properties_field,
+    tenant_fields,
+    tenant_join,
+)
 from qvd.admin.resources.images import Images
 from qvd.admin.resources.imagetags import AffectedVMs, ImageChoice, Resolved, TagList, set_tag
+from qvd.admin.resources.vmlists import vms_of
 from qvd.interfaces import ITransaction
 from qvd.model.declared import Creates, Field, Kind, Resource
 from qvd.model.images import DIState
@@ -146,6 +154,7 @@ OSFS = Resource(
             filters=False,
             sorts=False,
         ),
+        properties_field("osf"),
         *creation_fields("osf", "o"),
         *tenant_fields("o"),
     ),
@@ -172,6 +181,7 @@ class Osfs(Collection):
 
     def more_endpoints(self) -> Sequence[Endpoint]:
         return [
+            vms_of(self, "osf_id"),
             Endpoint(
                 method="GET",
                 path="/osfs/{id}/images",

@@ -12,10 +12,11 @@ from attrs import evolve
 from qvd.admin.call import Answer, Call
 from qvd.admin.collections import Collection
 from qvd.admin.endpoint import Endpoint, Need, Parameter, acl
+from qvd.admin.owners import KINDS, OWNERS, Owner
 from qvd.admin.problems import Fault, Problem, not_found
 from qvd.admin.queries import list_query
 from qvd.admin.resources.common import id_field, tenant_fields, tenant_join
-from qvd.admin.resources.nested import KINDS, OWNERS, Owner, paged
+from qvd.admin.resources.nested import paged
 from qvd.interfaces import ITransaction
 from qvd.model.declared import SUPERTENANT, Creates, Field, Kind, Resource, Values
 from qvd.model.filters import All, Comparison, Operator

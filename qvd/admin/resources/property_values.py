@@ -12,12 +12,16 @@ from msgspec import UNSET, UnsetType
 
 from qvd.admin.call import HIDDEN, Answer, Call, Subject
 from qvd.admin.endpoint import Endpoint, Parameter, acl
+from qvd.admin.owners import KINDS, OWNERS, Owner
 from qvd.admin.problems import Fault, Problem, not_found
-from qvd.admin.resources.nested import OWNERS, Owner, find_owner
+from qvd.admin.resources.nested import find_owner
 from qvd.interfaces import IDatabase, ITransaction, Row
-from qvd.model.declared import SUPERTENANT, Principal
+from qvd.model.declared import SUPERTENANT, Principal, Values
 from qvd.model.errors import InvalidRequest
 from qvd.model.properties import LONGEST_KEY, PRODUCT, PropertyType, check_product, shown, stored
+
+MOST_AT_ONCE = 100
+"""Keys of one call."""
 
 
 class PropertyOfObject(msgspec.Struct, forbid_unknown_fields=True):
@@ -170,7 +174,11 @@ def setting(owner: Owner) -> Any:
 
         async def work(tx: ITransaction) -> Answer:
             row = await find_owner(tx, owner, call.principal, call.number(), change=True)
-            definition = await settable(tx, owner, row, call)
+            key = call.path["key"]
+            if len(key) > LONGEST_KEY:
+                raise not_found("property")
+            definition = (await definitions(tx, [key], row["tenant_id"]))[key]
+            check_settable(owner, definition, call.principal)
             text = None if body.value is None else checked(owner, definition, body.value)
             before = await write(tx, owner, row, definition.key, text)
             call.subject = subject(owner, row, definition, before, text)
@@ -200,25 +208,16 @@ def deleting(owner: Owner) -> Any:
     return delete
 
 
-async def settable(tx: ITransaction, owner: Owner, row: Row, call: Call) -> Definition:
-    """The definition of the key of a call.
-
-    @raise Problem: objects of the kind have no such property.
-    """
-    key, principal = call.path["key"], call.principal
-    if len(key) > LONGEST_KEY:
-        raise not_found("property")
-    found = (await definitions(tx, [key], row["tenant_id"]))[key]
-    if key.startswith(PRODUCT):
-        return found
-    if found.hidden_from(principal) or owner.kind not in found.kinds:
-        raise Problem(
-            "reference-not-found", f"Objects of the kind {owner.kind} have no property {key}: define it first"
-        )
-    return found
+def check_settable(owner: Owner, definition: Definition, principal: Principal) -> None:
+    """@raise Problem: objects of the kind have no such property."""
+    if definition.key.startswith(PRODUCT):
+        return
+    if definition.hidden_from(principal) or owner.kind not in definition.kinds:
+        said = f"Objects of the kind {owner.kind} have no property {definition.key}: define it first"
+        raise Problem("reference-not-found", said)
 
 
-def checked(owner: Owner, definition: Definition, value: str | int | bool) -> str:
+def checked(owner: Owner, definition: Definition, value: str | int | bool, pointer: str = "/value") -> str:
     """The value as it is stored.
 
     @raise Problem: it is none of the property's.
@@ -228,7 +227,7 @@ def checked(owner: Owner, definition: Definition, value: str | int | bool) -> st
         if definition.key.startswith(PRODUCT):
             check_product(owner.kind, definition.key, text)
     except InvalidRequest as error:
-        raise Problem("invalid-value", error.text, [Fault("/value", error.text)]) from None
+        raise Problem("invalid-value", error.text, [Fault(pointer, error.text)]) from None
     return text
 
 
@@ -255,3 +254,63 @@ def subject(owner: Owner, row: Row, definition: Definition, before: str | None, 
         {"properties": {} if text is None else {definition.key: definition.told(text)}} for text in (before, after)
     )
     return Subject(owner.kind, row["id"], row["name"], SUPERTENANT if hidden else row["tenant_id"], was, will)
+
+
+@frozen
+class Told:
+    """What the member C{properties} of a creation or a change did, for the audit trail. Empty where there was none."""
+
+    before: Mapping[str, Any] = {}
+    after: Mapping[str, Any] = {}
+
+
+async def set_properties(call: Call, tx: ITransaction, kind: str, object_id: int, values: Values) -> Told:
+    """Write the member C{properties} of what a call makes or changes.
+
+    @raise Problem: objects of the kind have no such property, or a value is none of it.
+    """
+    wanted: Mapping[str, Any] = values.get("properties", {})
+    if not wanted:
+        return Told()
+    owner = KINDS[kind]
+    if len(wanted) > MOST_AT_ONCE or any(not key or len(key) > LONGEST_KEY or "\0" in key for key in wanted):
+        raise wrong("/properties", f"At most {MOST_AT_ONCE} keys of {LONGEST_KEY} characters")
+    row = await tx.fetch_one(
+        f"SELECT id, {owner.tenant_sql} AS tenant_id FROM {owner.table} WHERE id = %s", (object_id,)
+    )
+    assert row is not None, "it is made or locked"
+    known = await definitions(tx, list(wanted), row["tenant_id"])
+    before: dict[str, Any] = {}
+    after: dict[str, Any] = {}
+    for key, value in sorted(wanted.items()):
+        definition, pointer = known[key], f"/properties/{key}"
+        check_settable(owner, definition, call.principal)
+        if definition.tenant_id == SUPERTENANT and call.principal.multitenant and (row["tenant_id"] or 0) > 0:
+            # The row of the audit trail is the tenant's to read.
+            raise wrong(pointer, f"{key} is a property of all tenants: set it with PUT, by itself")
+        if value is not None and not isinstance(value, str | int | bool):
+            raise wrong(pointer, "A value is a text, a whole number, true, false, or null")
+        text = None if value is None else checked(owner, definition, value, pointer)
+        old = await write(tx, owner, row, key, text)
+        before |= {} if old is None else {key: definition.told(old)}
+        after |= {} if text is None else {key: definition.told(text)}
+    return Told({"properties": before}, {"properties": after})
+
+
+def wrong(pointer: str, sentence: str) -> Problem:
+    return Problem("invalid-value", sentence, [Fault(pointer, sentence)])
+
+
+async def refuse_secrets(call: Call, arguments: Mapping[str, Any]) -> None:
+    """@raise Problem: secrets are among the properties that are to be set on many objects: these values are kept with
+    a job."""
+    wanted = arguments.get("properties")
+    if not isinstance(wanted, Mapping) or not wanted:
+        return
+    found = await call.services.database.fetch(
+        "SELECT FROM properties WHERE type = 'secret' AND key = ANY (%(keys)s)"
+        " AND coalesce(tenant_id = %(tenant)s, true) LIMIT 1",
+        {"keys": list(wanted), "tenant": call.scope.tenant_id},
+    )
+    if found:
+        raise wrong("/arguments/properties", "Secrets are set one by one, not in bulk")

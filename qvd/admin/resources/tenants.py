@@ -15,6 +15,7 @@ from qvd.admin.jobs.kinds import ACCEPTED, ask_for
 from qvd.admin.jobs.purge import PURGE, Part, contents, parts
 from qvd.admin.problems import Problem
 from qvd.admin.resources.common import LANGUAGES, description_field, id_field
+from qvd.admin.resources.vmlists import lists_of_tenants
 from qvd.interfaces import ITransaction
 from qvd.model.declared import SUPERTENANT, Creates, Field, Kind, Principal, Resource, Values
 
@@ -147,6 +148,7 @@ class Tenants(Collection):
         return [
             self.switch("block", True),
             self.switch("unblock", False),
+            *lists_of_tenants(self),
             Endpoint(
                 method="GET",
                 path="/tenants/{id}/contents",

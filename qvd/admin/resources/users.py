@@ -18,9 +18,11 @@ from qvd.admin.resources.common import (
     creation_fields,
     description_field,
     id_field,
+    properties_field,
     tenant_fields,
     tenant_join,
 )
+from qvd.admin.resources.newvms import new_vm_of
 from qvd.admin.resources.vmlists import vms_of
 from qvd.interfaces import ITransaction
 from qvd.model.declared import Creates, Field, Kind, Resource, Values
@@ -99,6 +101,7 @@ USERS = Resource(
             filters=False,
             sorts=False,
         ),
+        properties_field("user"),
         *creation_fields("user", "u"),
         *tenant_fields("u"),
     ),
@@ -118,7 +121,7 @@ class Users(Collection):
     """Users."""
 
     resource = USERS
-    bulk = ("block", "unblock", "update", "delete")
+    bulk = ("block", "unblock", "update", "delete", "create-vm")
 
     def endpoints(self) -> Sequence[Endpoint]:
         return [
@@ -174,6 +177,7 @@ class Users(Collection):
                 tag="users",
             ),
             vms_of(self, "user_id"),
+            new_vm_of(self),
         ]
 
     async def set_password(self, call: Call) -> Answer:

@@ -5,7 +5,14 @@ from __future__ import annotations
 
 from attrs import evolve
 
-from qvd.admin.resources.common import creation_fields, description_field, id_field, tenant_fields, tenant_join
+from qvd.admin.resources.common import (
+    creation_fields,
+    description_field,
+    id_field,
+    properties_field,
+    tenant_fields,
+    tenant_join,
+)
 from qvd.model.declared import Creates, Field, Kind, Resource
 from qvd.model.vm import VMState
 
@@ -240,6 +247,7 @@ VMS = Resource(
         expiration("soft", "From then on it stops as soon as nobody is connected; for the present run only"),
         expiration("hard", "It stops then; for the present run only"),
         *RUNTIME,
+        properties_field("vm"),
         *creation_fields("vm", "v"),
         evolve(tenant_fields("v")[0], column="vms.tenant_id", text="Tenant of its user"),
         *tenant_fields("v")[1:],

@@ -3,12 +3,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Container, Mapping, Sequence
 from datetime import datetime
 from typing import Annotated, Any
 
 import msgspec
+from attrs import evolve
+from msgspec import UNSET, UnsetType
 
+from qvd.admin import schema
 from qvd.admin.call import Answer, Call, Subject
 from qvd.admin.collections import Collection, etag
 from qvd.admin.endpoint import Endpoint, acl
@@ -17,13 +20,18 @@ from qvd.admin.resources.vmfields import VMS
 from qvd.admin.resources.vmreads import reads
 from qvd.admin.resources.vmverbs import FORCE_ACLS, VERBS, NoHost, Verb, orders_of
 from qvd.interfaces import ITransaction
-from qvd.model.declared import Principal, Values
+from qvd.model.declared import Field, Principal, Values
 from qvd.model.ids import VMId
 from qvd.model.records import VM, Desired
 from qvd.model.vm import VMState
 
 WHILE_STOPPED = ("user_id", "osf_id", "ip")
 """Fields that a run has read already: a change would not reach it, and another VM could have what it still uses."""
+NAMED = (
+    ("user_id", "user_name", "SELECT id FROM users WHERE tenant_id = %s AND lower(login) = lower(%s)"),
+    ("osf_id", "osf_name", "SELECT id FROM osfs WHERE tenant_id = %s AND name = %s"),
+)
+"""What a new VM is of: by number or by name, and how the one is found with the other."""
 DATES = ("expiration_soft", "expiration_hard")
 FIRST_YEAR, LAST_YEAR = 2000, 9000
 Moment = Annotated[datetime, msgspec.Meta(tz=True)]
@@ -58,14 +66,20 @@ class VMs(Collection):
 
     resource = VMS
     verbs = VERBS
-    bulk = ("block", "unblock", "start", "stop", "disconnect", "update", "delete")
+    bulk = ("block", "unblock", "start", "stop", "disconnect", "message", "update", "delete")
     """A start is an order: the VM has its node then, and waits there for its turn. A rehearsal asks for each VM whether
     it would have a place, not for all of them together."""
+
+    def endpoints(self) -> Sequence[Endpoint]:
+        return [
+            evolve(each, body=creation_type()) if each.action == "vm.create" else each for each in super().endpoints()
+        ]
 
     async def check_references(self, call: Call, tx: ITransaction, values: Values, tenant_id: int | None) -> None:
         """Checked with their tenants, where those are known."""
 
     async def check_creation(self, call: Call, tx: ITransaction, tenant_id: int | None, values: dict[str, Any]) -> None:
+        await by_names(call, tx, values)
         owner = await self.owner(call, tx, values)
         if values.setdefault("tenant_id", owner) != owner:
             raise mismatch("/tenant_id", "The user belongs to another tenant")
@@ -256,6 +270,61 @@ class VMs(Collection):
             answers={200: VmTagged},
             tag="vms",
         )
+
+
+def creation_type() -> Any:
+    """Body of a creation: the user and the OSF by their ids, or by their names."""
+    base = schema.creation(VMS)
+    either = {name for pair in NAMED for name in pair[:2]}
+    fields = [*members(base, either)]
+    for number, name, _ in NAMED:
+        fields += [(number, schema.annotation(field_of(number)) | UnsetType, UNSET)]
+        fields += [(name, Annotated[str, msgspec.Meta(min_length=1, max_length=128)] | UnsetType, UNSET)]
+    return schema.struct("VmCreation", fields)
+
+
+def members(struct: Any, but: Container[str]) -> Sequence[tuple[Any, ...]]:
+    """The members of a type, for another one; C{but} those of these names."""
+    return [
+        (each.name, each.type, each.default) if each.default is not msgspec.NODEFAULT else (each.name, each.type)
+        for each in msgspec.structs.fields(struct)
+        if each.name not in but
+    ]
+
+
+def field_of(name: str) -> Field:
+    """A field that VMs have."""
+    field = VMS.get(name)
+    assert field is not None
+    return field
+
+
+async def by_names(call: Call, tx: ITransaction, values: dict[str, Any]) -> None:
+    """Find the ids of what was named.
+
+    @raise Problem: it was not said which is meant, or there is none of that name in the tenant.
+    """
+    tenant_id = values.get("tenant_id") if call.principal.superadmin else call.principal.tenant_id
+    for number, name, sql in NAMED:
+        given = values.pop(name, None)
+        if given is None and number not in values:
+            said = f"Say which is meant: {number} or {name}"
+            raise Problem("missing-attribute", said, [Fault(f"/{number}", said, "missing-attribute")])
+        if given is None:
+            continue
+        if number in values:
+            raise Problem("invalid-value", f"Say {number} or {name}, not both", [Fault(f"/{name}", "is one too many")])
+        if tenant_id is None and "user_id" in values:
+            tenant_id = await orders_of(call).tenant_of(tx, "user", values["user_id"])
+        if tenant_id is None:
+            said = "Say whose it is: tenant_id. There may be others of that name"
+            raise Problem("missing-attribute", said, [Fault("/tenant_id", said, "missing-attribute")])
+        row = None if "\0" in given else await tx.fetch_one(sql, (tenant_id, given))
+        if row is None:
+            kind = number.removesuffix("_id")
+            fault = Fault(f"/{name}", f"there is no such {kind}", "reference-not-found")
+            raise Problem("reference-not-found", f"There is no {kind} of that name", [fault])
+        values[number] = row["id"]
 
 
 def mismatch(pointer: str, sentence: str) -> Problem:

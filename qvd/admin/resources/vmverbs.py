@@ -4,7 +4,7 @@
 from __future__ import annotations
 
 from collections.abc import Awaitable, Callable, Mapping
-from typing import Any, Literal
+from typing import Annotated, Any, Literal
 
 import msgspec
 from attrs import frozen
@@ -14,6 +14,8 @@ from qvd.admin.problems import Fault, Problem
 from qvd.interfaces import ITransaction
 from qvd.interfaces.orders import IOrders
 from qvd.model.declared import Values
+from qvd.model.errors import InvalidRequest
+from qvd.model.messages import LONGEST, PATTERN, check_text
 from qvd.model.placement import Decision
 from qvd.model.records import VM, Desired
 from qvd.model.vm import VMState
@@ -45,6 +47,12 @@ class VmRestart(msgspec.Struct, forbid_unknown_fields=True):
     """When a VM is stopped and started again."""
 
     when: Literal["now"] = "now"
+
+
+class VmMessage(msgspec.Struct, forbid_unknown_fields=True):
+    """What the user reads. Without control characters, but line breaks are welcome."""
+
+    text: Annotated[str, msgspec.Meta(min_length=1, max_length=LONGEST, pattern=PATTERN)]
 
 
 @frozen(kw_only=True)
@@ -106,6 +114,17 @@ async def disconnect(call: Call, tx: ITransaction, vm: VM, body: Any) -> None:
         raise Problem("invalid-user-state", "Nobody is connected to the VM")
 
 
+async def message(call: Call, tx: ITransaction, vm: VM, body: Any) -> None:
+    try:
+        text = check_text(body.text)
+    except InvalidRequest as error:
+        raise Problem("invalid-value", error.text, [Fault("/text", error.text)]) from None
+    if vm.state is not VMState.RUNNING:
+        raise Problem("invalid-vm-state", f"Messages are shown in VMs that run: this one is {vm.state.value}")
+    if not await orders_of(call).message(tx, vm.vm_id, text):
+        raise Problem("invalid-user-state", "Nobody is connected to the VM: there is nobody to read it")
+
+
 VERBS: Mapping[str, Verb] = {
     verb.name: verb
     for verb in (
@@ -146,6 +165,14 @@ VERBS: Mapping[str, Verb] = {
             perform=disconnect,
             allowed=lambda row: row["user_state"] != "disconnected",
             summary="end the session of its user; the VM goes on",
+        ),
+        Verb(
+            name="message",
+            acls=("vm.update.message",),
+            perform=message,
+            allowed=lambda row: row["state"] == "running" and row["user_state"] == "connected",
+            summary="show a text to whoever is connected. Whether it was shown, the history says",
+            body=VmMessage,
         ),
     )
 }

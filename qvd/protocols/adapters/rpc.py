@@ -90,6 +90,9 @@ class RemoteGuest:
             # It goes on all the same: a hook may wait until the user has read what it shows.
             pass
 
+    async def message(self, text: str) -> None:
+        await self._call(Call("message", {"text": text}))
+
     async def _state(self, call: Call) -> str:
         state = await self._call(call)
         if not isinstance(state, str) or not state.isascii() or not state.isidentifier():

@@ -1,0 +1,1 @@
+Administrators send messages to whoever sits at a desktop (``POST /api/v1/vms/{id}/message``, for many with ``/bulk``): the agent shows them with ``zenity``, ``kdialog``, ``nxdialog`` or ``xmessage``, or with the program of ``command.message``; the VM's history says whether it did.

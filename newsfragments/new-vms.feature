@@ -1,0 +1,1 @@
+VMs are made for users by a pattern of names (``POST /api/v1/users/{id}/vms``), for many users with ``/users/bulk`` and ``create-vm``; users and OSFs of a new VM may be named. Hosts, OSFs, images and tenants list their VMs, tenants what else they have.

@@ -1,0 +1,1 @@
+The properties of an OSF, its image, the user and the VM (the later win) are told to the VM's guest with each session: administrators can force ``qvd.client.*`` and ``qvd.vm.user.*``, and hooks get what sites define, but for secrets. Objects are made and changed with ``properties``, and lists are narrowed with ``property.KEY``.
