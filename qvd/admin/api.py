@@ -15,6 +15,7 @@ from qvd.admin.jobs.purge import Purge
 from qvd.admin.jobs.stops import STOP_VMS
 from qvd.admin.login.endpoints import login_endpoints
 from qvd.admin.resources.administrators import Administrators
+from qvd.admin.resources.adminlogins import AdministratorLogins
 from qvd.admin.resources.configuration import Configuration
 from qvd.admin.resources.hosts import Hosts
 from qvd.admin.resources.images import Images
@@ -51,6 +52,7 @@ OTHERS: Sequence[type[Operations]] = (
     Configuration,
     PropertyValues,
     ObjectLogs,
+    AdministratorLogins,
     AuditRetention,
     ViewSettings,
     Stats,

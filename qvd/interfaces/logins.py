@@ -166,6 +166,12 @@ class ILogins(Interface):
     async def drop_token(administrator_id: int, token_id: int, tx: ITransaction) -> Row | None:
         """Take one away; L{None}: there is none."""
 
+    async def drop_tokens(administrator_id: int, tx: ITransaction) -> Sequence[Row]:
+        """Take all of them away, and return them."""
+
+    async def expire_password(administrator_id: int, tx: ITransaction) -> bool:
+        """The password must be replaced before anything else can be done. Whether it had to be already."""
+
 
 class ISecondFactors(Interface):
     """Shared secrets of administrators' authenticators."""

@@ -122,3 +122,12 @@ def by_person(call: Call) -> None:
     """@raise Problem: a token calls. It must not give itself more than it has."""
     if call.principal.by_token:
         raise Problem("forbidden", "Tokens may not do that: log in")
+
+
+def check_not_oneself_by_token(call: Call, administrator_id: int) -> None:
+    """A token ends some day, and has no more than its scopes: it must not make the account its own.
+
+    @raise Problem: one does so.
+    """
+    if call.principal.by_token and administrator_id == call.principal.administrator_id:
+        raise Problem("forbidden", "Tokens may not do that to the account that they belong to: log in")
