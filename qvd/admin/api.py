@@ -21,6 +21,7 @@ from qvd.admin.resources.hosts import Hosts
 from qvd.admin.resources.images import Images
 from qvd.admin.resources.jobs import Jobs
 from qvd.admin.resources.log import Log, ObjectLogs
+from qvd.admin.resources.logexport import LogExports
 from qvd.admin.resources.osfs import Osfs
 from qvd.admin.resources.properties import Properties
 from qvd.admin.resources.property_values import PropertyValues
@@ -53,6 +54,7 @@ OTHERS: Sequence[type[Operations]] = (
     PropertyValues,
     ObjectLogs,
     AdministratorLogins,
+    LogExports,
     AuditRetention,
     ViewSettings,
     Stats,

@@ -6,7 +6,7 @@ those over all tenants they see what these did, not who they are or where they s
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping, Sequence, Set
 from datetime import UTC, datetime, timedelta
 from typing import Any
 
@@ -245,7 +245,7 @@ class Log(Collection):
         names = [field.name for field in shown_fields(view.resource, principal, ()) if field.name not in LARGE]
         return ",".join(names)
 
-    def trimmed(self, principal: Principal, row: Values, shown: set[str]) -> dict[str, Any]:
+    def trimmed(self, principal: Principal, row: Values, shown: Set[str]) -> dict[str, Any]:
         """A row, without what its reader may not see of the object itself."""
         document = {name: row[name] for name in row if name in shown}
         for name in ("before", "after"):
