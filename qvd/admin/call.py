@@ -150,7 +150,8 @@ class Call:
 
     def arguments(self) -> Mapping[str, Any]:
         """What was sent, without secrets."""
-        told: dict[str, Any] = {**self.path, **{name: list(values) for name, values in self.query.items()}}
+        # Clients of QVD 4.2 send passwords in the query string: they are refused, and not written down either.
+        told = {**self.path, **without_secrets({name: list(values) for name, values in self.query.items()})}
         if self.endpoint.body is not None and not self.endpoint.streamed:
             told["body"] = without_secrets(plain(self.body))
         return told
@@ -175,12 +176,16 @@ def plain(value: Any) -> Any:
     return msgspec.to_builtins(value) if value is not None else None
 
 
+def holds_text(value: Any) -> bool:
+    """Whether it is a text, or a list with one."""
+    return isinstance(value, str) or (isinstance(value, list) and any(isinstance(each, str) for each in value))
+
+
 def without_secrets(value: Any) -> Any:
     """A copy in which what may be a secret is hidden."""
     if isinstance(value, Mapping):
         return {
-            key: HIDDEN if is_secret(key) and isinstance(each, str) else without_secrets(each)
-            for key, each in value.items()
+            key: HIDDEN if is_secret(key) and holds_text(each) else without_secrets(each) for key, each in value.items()
         }
     if isinstance(value, list):
         return [without_secrets(each) for each in value]

@@ -3,9 +3,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from datetime import datetime
-from typing import Annotated
+from typing import Annotated, Any
 
 from attrs import evolve
 from msgspec import Meta, Struct
@@ -174,10 +174,10 @@ async def log_out(call: Call) -> Answer:
     return await call.change(work)
 
 
-def own_subject(call: Call) -> Subject:
+def own_subject(call: Call, before: Mapping[str, Any] | None = None, after: Mapping[str, Any] | None = None) -> Subject:
     """The caller's own account, for the audit trail."""
     caller = call.principal
-    return Subject("administrator", caller.administrator_id, caller.name, caller.tenant_id)
+    return Subject("administrator", caller.administrator_id, caller.name, caller.tenant_id, before, after)
 
 
 async def read_session(call: Call) -> Answer:

@@ -71,7 +71,7 @@ class Verifier:
         @param account: L{None}: there is none of that name.
         @raise Problem: they are wrong, or too many were.
         """
-        attempt = await begin(self.ports, buckets_of(tenant, name, call.client_address))
+        attempt = await begin(self.ports, await places(self.ports, tenant, name, call.client_address))
         stored = account.password if account is not None else None
         right = await is_right(self.hasher, stored, password, await self.ports.policy.legacy_salt())
         if account is None or not right or not account.usable:
@@ -98,6 +98,12 @@ class Verifier:
         if counter is None:
             raise wrong()
         return Factor(counter=counter)
+
+
+async def places(ports: LoginPorts, tenant: str, name: str, address: str) -> Sequence[Bucket]:
+    """Where an attempt counts. Where there is a single tenant, it need not be named: failures of names that there are
+    and of others count in one place, so that waits do not tell them apart."""
+    return buckets_of(tenant if await ports.policy.multitenant() else "", name, address)
 
 
 async def begin(ports: LoginPorts, buckets: Sequence[Bucket]) -> Attempt:
