@@ -16,11 +16,13 @@ from qvd.admin.jobs.purge import Purge
 from qvd.admin.jobs.stops import STOP_VMS
 from qvd.admin.login.endpoints import login_endpoints
 from qvd.admin.resources.administrators import Administrators
+from qvd.admin.resources.adminlogins import AdministratorLogins
 from qvd.admin.resources.configuration import Configuration
 from qvd.admin.resources.hosts import Hosts
 from qvd.admin.resources.images import Images
 from qvd.admin.resources.jobs import Jobs
 from qvd.admin.resources.log import Log, ObjectLogs
+from qvd.admin.resources.logexport import LogExports
 from qvd.admin.resources.osfs import Osfs
 from qvd.admin.resources.owntenant import OwnTenant
 from qvd.admin.resources.properties import Properties
@@ -54,6 +56,8 @@ OTHERS: Sequence[type[Operations]] = (
     Configuration,
     PropertyValues,
     ObjectLogs,
+    AdministratorLogins,
+    LogExports,
     AuditRetention,
     ViewSettings,
     Stats,

@@ -154,8 +154,8 @@ class Call:
 
     def arguments(self) -> Mapping[str, Any]:
         """What was sent, without secrets."""
-        query = {name: HIDDEN if is_secret(name) else list(values) for name, values in self.query.items()}
-        told: dict[str, Any] = {**self.path, **query}
+        # Clients of QVD 4.2 send passwords in the query string: they are refused, and not written down either.
+        told = {**self.path, **without_secrets({name: list(values) for name, values in self.query.items()})}
         if self.endpoint.body is not None and not self.endpoint.streamed:
             told["body"] = bounded(without_secrets(plain(self.body)))
         return told
@@ -184,6 +184,11 @@ def bounded(value: Any) -> Any:
     return value if size <= TOLD_BYTES else f"{OMITTED} ({size} bytes)"
 
 
+def holds_text(value: Any) -> bool:
+    """Whether it is a text, or a list with one."""
+    return isinstance(value, str) or (isinstance(value, list) and any(isinstance(each, str) for each in value))
+
+
 def without_secrets(value: Any, levels: int = TOLD_LEVELS) -> Any:
     """A copy in which what may be a secret is hidden, and what nobody needs so deep is left out."""
     if isinstance(value, Mapping | list) and not levels:
@@ -194,7 +199,7 @@ def without_secrets(value: Any, levels: int = TOLD_LEVELS) -> Any:
             # Which of them is a secret, its definition says: what was done with them stands in before and after.
             if key == "properties" and isinstance(each, Mapping)
             else HIDDEN
-            if is_secret(key) and isinstance(each, str)
+            if is_secret(key) and holds_text(each)
             else without_secrets(each, levels - 1)
             for key, each in value.items()
         }

@@ -29,6 +29,7 @@ from qvd.admin.login.gate import SessionGate
 from qvd.admin.login.principals import Absent
 from qvd.admin.login.throttle import RequestThrottle
 from qvd.admin.numbers import CallNumbers, FarmGauges
+from qvd.admin.oldrows import OldRows
 from qvd.admin.probes import Probes
 from qvd.admin.replies import KeptReplies
 from qvd.admin.services import LoginPorts, Services
@@ -185,6 +186,7 @@ class Composition:
             Steps(self.bells.start, lambda: Deferred.fromCoroutine(self.bells.stop())),
             Steps(self._start_images, self._stop_images),
             Steps(self.jobs.start, lambda: Deferred.fromCoroutine(self.jobs.stop())),
+            OldRows(self.services),
             Steps(self.feed.startService, self.feed.stopService),
             Steps(lambda: None, self.callers.close_all),
             self.underway,

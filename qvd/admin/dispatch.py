@@ -113,7 +113,9 @@ class Dispatcher:
             raise Problem("malformed-request", f"Idempotency-Key has more than {LONGEST_KEY} characters")
         if not key.isprintable():
             raise Problem("malformed-request", "Idempotency-Key holds what cannot be printed")
-        digest = hashlib.sha256(f"{call.method} {call.uri}\n".encode() + raw).digest()
+        # A token may see less than its owner: what was answered to one of the two is not told to the other.
+        of = call.caller.session if call.caller.by_token else ""
+        digest = hashlib.sha256(f"{of} {call.method} {call.uri}\n".encode() + raw).digest()
         kept = await self._kept(call, key, digest)
         if kept is not None:
             return kept

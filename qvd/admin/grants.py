@@ -30,7 +30,7 @@ def check_grant(principal: Principal, names: Iterable[str], tenant_id: int) -> N
         raise Problem("grants-more", f"That takes more than you hold: {told}", acl=told)
 
 
-async def check_roles(call: Call, tx: ITransaction, role_ids: Iterable[int], tenant_id: int) -> Graph:
+async def check_roles(call: Call, tx: ITransaction | None, role_ids: Iterable[int], tenant_id: int) -> Graph:
     """Return the roles with what they inherit.
 
     @raise Problem: they give more than the caller holds.
@@ -41,7 +41,7 @@ async def check_roles(call: Call, tx: ITransaction, role_ids: Iterable[int], ten
     return graph
 
 
-async def check_administrator(call: Call, tx: ITransaction, administrator_id: int, tenant_id: int) -> None:
+async def check_administrator(call: Call, tx: ITransaction | None, administrator_id: int, tenant_id: int) -> None:
     """@raise Problem: the administrator may do more than the caller. So may one's own account, to one's token."""
     await check_roles(call, tx, await call.services.roles.held(administrator_id, tx), tenant_id)
 

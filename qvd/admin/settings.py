@@ -17,6 +17,7 @@ from qvd.model.configuration import (
     SESSION_ABSOLUTE,
     SESSION_FRESH,
     SESSION_IDLE,
+    TOKEN_DANGEROUS,
     Effective,
     Key,
     Place,
@@ -83,3 +84,6 @@ class LoginSettings:
     async def lifetime(self) -> Lifetime:
         idle, absolute, fresh = await values_of(self.reads, [SESSION_IDLE, SESSION_ABSOLUTE, SESSION_FRESH])
         return Lifetime(int(idle), int(absolute), int(fresh))
+
+    async def dangerous_seconds(self) -> int:
+        return int(await value_of(self.reads, TOKEN_DANGEROUS))

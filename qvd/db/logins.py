@@ -192,6 +192,19 @@ class Logins:
             (administrator_id, token_id),
         )
 
+    async def drop_tokens(self, administrator_id: int, tx: ITransaction) -> Sequence[Row]:
+        return await tx.fetch(
+            "DELETE FROM administrator_tokens WHERE administrator_id = %s RETURNING id, name", (administrator_id,)
+        )
+
+    async def expire_password(self, administrator_id: int, tx: ITransaction) -> bool:
+        row = await tx.fetch_one(
+            "SELECT must_change_password AS due FROM administrators WHERE id = %s FOR NO KEY UPDATE",
+            (administrator_id,),
+        )
+        await tx.execute("UPDATE administrators SET must_change_password = true WHERE id = %s", (administrator_id,))
+        return bool(row and row["due"])
+
 
 def account_of(row: Row) -> Account:
     """A row of C{ACCOUNT}."""

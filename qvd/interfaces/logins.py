@@ -12,6 +12,9 @@ from zope.interface import Interface
 from qvd.interfaces.database import ITransaction, Row
 from qvd.model.secret import Secret
 
+DANGEROUS = "dangerous"
+"""Scope of a token that may do what else needs the password again. No star stands for it."""
+
 
 class ILoginPolicy(Interface):
     """What the configuration says about logins."""
@@ -24,6 +27,9 @@ class ILoginPolicy(Interface):
 
     async def lifetime() -> Lifetime:
         """How long sessions last."""
+
+    async def dangerous_seconds() -> int:
+        """How long a token may last that may do what is dangerous; 0: there are none."""
 
 
 @frozen
@@ -165,6 +171,12 @@ class ILogins(Interface):
 
     async def drop_token(administrator_id: int, token_id: int, tx: ITransaction) -> Row | None:
         """Take one away; L{None}: there is none."""
+
+    async def drop_tokens(administrator_id: int, tx: ITransaction) -> Sequence[Row]:
+        """Take all of them away, and return them."""
+
+    async def expire_password(administrator_id: int, tx: ITransaction) -> bool:
+        """The password must be replaced before anything else can be done. Whether it had to be already."""
 
 
 class ISecondFactors(Interface):

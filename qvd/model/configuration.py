@@ -9,6 +9,7 @@ in the machine's own file (L{qvd.model.settings_node}). A key is here only when 
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterable, Mapping
 from enum import Enum
 from math import isfinite
@@ -45,6 +46,7 @@ class Key:
     """One configuration key.
 
     @ivar unit: of a number; empty: it is a count, or no number.
+    @ivar pattern: that a whole text matches; empty: any.
     @ivar secret: its value is never shown.
     @ivar restart: what reads it must be started anew.
     @ivar read_by: what has another effect when it is changed; for people.
@@ -60,6 +62,7 @@ class Key:
     least: float | None = None
     most: float | None = None
     choices: tuple[str, ...] = ()
+    pattern: str = ""
     secret: bool = False
     restart: bool = False
 
@@ -81,6 +84,8 @@ class Key:
             raise InvalidRequest(f"{self.name} is of type {self.type.value}")
         if self.choices and value not in self.choices:
             raise InvalidRequest(f"{self.name} is one of {', '.join(self.choices)}")
+        if self.pattern and not re.fullmatch(self.pattern, str(value)):
+            raise InvalidRequest(f"{self.name} is none of the texts that it may be: {self.text}")
         if self.least is not None and value < self.least:
             raise InvalidRequest(f"{self.name} is {self.least:g} at least")
         if self.most is not None and value > self.most:
@@ -98,7 +103,35 @@ class Key:
 
 MULTITENANT, EXPIRING_DAYS = "wat.multitenant", "stats.expiring.days"
 SESSION_IDLE, SESSION_ABSOLUTE, SESSION_FRESH = "api.session.idle", "api.session.absolute", "api.session.fresh"
+TOKEN_DANGEROUS = "api.token.dangerous"
+PUBLIC, SEPARATORS = "api.public.", "l7r.auth.plugin.default.separators"
+INFO = "GET /info, and with it the login screen of panels"
+FOOTER_LINKS, LANGUAGES = range(1, 5), ("default", "en", "es")
+ADDRESS = r"(https?://[^\s<>\"'`]+)?"
+"""What a link may lead to, for whoever clicks on it before they have logged in: nothing that runs in the page."""
 SESSIONS = "sessions of administrators, from their next call on"
+
+
+def public_link(name: str, text: str, language: str = "") -> tuple[Key, Key]:
+    """Keys of a link that everybody sees.
+
+    @param language: for whom it is; empty: for all.
+    """
+    end = f".{language}" if language else ""
+    label = Key(
+        name=f"{PUBLIC}{name}.label{end}", type=Type.TEXT, default="", text=f"{text}: what it says", read_by=INFO
+    )
+    where = Key(
+        name=f"{PUBLIC}{name}.src{end}",
+        type=Type.TEXT,
+        default="",
+        text=f"{text}: where it leads; http or https",
+        read_by=INFO,
+        pattern=ADDRESS,
+    )
+    return label, where
+
+
 KEYS: tuple[Key, ...] = (
     Key(
         name=MULTITENANT,
@@ -139,6 +172,16 @@ KEYS: tuple[Key, ...] = (
         most=3600,
     ),
     Key(
+        name=TOKEN_DANGEROUS,
+        type=Type.INTEGER,
+        default=86400,
+        text="For so long at most is a token good that may do what is dangerous without the password; 0: none may",
+        read_by="making such a token; and, when it is 0, each call with one",
+        unit="seconds",
+        least=0,
+        most=30 * 86400,
+    ),
+    Key(
         name=EXPIRING_DAYS,
         type=Type.INTEGER,
         default=30,
@@ -148,6 +191,22 @@ KEYS: tuple[Key, ...] = (
         unit="days",
         least=1,
         most=3650,
+    ),
+    Key(
+        name=SEPARATORS,
+        type=Type.TEXT,
+        default="@#",
+        text="Panels part what people type as their name at the first of these characters, into name and tenant. Nodes"
+        " have a list of their own in their file, l7r.auth.separators",
+        read_by=INFO,
+        pattern=r"[!-/:-@\[-^{-~]{0,16}",
+    ),
+    *public_link("login.link", "A link beside the login, such as for forgotten passwords"),
+    *(
+        key
+        for number in FOOTER_LINKS
+        for language in LANGUAGES
+        for key in public_link(f"footer.link.{number}", f"Link {number} in the footer, in {language}", language)
     ),
 )
 

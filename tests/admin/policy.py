@@ -5,6 +5,7 @@ from __future__ import annotations
 from attrs import define, field
 from zope.interface import implementer
 
+from qvd.admin.settings import LEGACY_SALT
 from qvd.interfaces.logins import ILoginPolicy, Lifetime
 
 
@@ -14,8 +15,9 @@ class FixedPolicy:
     """L{ILoginPolicy} of values."""
 
     has_tenants: bool = True
-    salt: str = "qvd1234"
+    salt: str = LEGACY_SALT
     lasting: Lifetime = field(factory=Lifetime)
+    dangerous: int = 86400
 
     async def multitenant(self) -> bool:
         return self.has_tenants
@@ -25,3 +27,6 @@ class FixedPolicy:
 
     async def lifetime(self) -> Lifetime:
         return self.lasting
+
+    async def dangerous_seconds(self) -> int:
+        return self.dangerous

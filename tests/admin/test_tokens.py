@@ -59,6 +59,57 @@ async def test_what_tokens_may_not_do(logins: ApiWorld) -> None:
         assert (await program.call(method, path, sent)).status == 403, path
 
 
+async def dangerous_call(program: Client, world: ApiWorld) -> str:
+    """Asks for something dangerous: to give rick a role that there is not, whom nobody of acme sees."""
+    reply = await program.call("PUT", f"/administrators/{world.rick.administrator_id}/roles/1")
+    return str(reply.problem)
+
+
+@asynchronous
+async def test_what_is_dangerous(logins: ApiWorld) -> None:
+    """Programs do it with a scope that a person gave them, fresh, for a while."""
+    logins.services.login.authority.held = frozenset({"administrator.update.assign-role"})  # type: ignore[attr-defined]
+    client = await logged_in(logins)
+    star, _ = await made(logins, client, "*", name="star")
+    near, _ = await made(logins, client, "*", "dangerou*", "dangerous.", "dangerous*", name="near")
+    narrow, _ = await made(logins, client, "dangerous", "user.see*", name="narrow")
+    program, body = await made(logins, client, "dangerous", "administrator.*", name="dangerous")
+    for each in (star, near):
+        assert await dangerous_call(each, logins) == "reauthentication-required"
+    # It gives no permission by itself.
+    assert await dangerous_call(narrow, logins) == "forbidden"
+    assert await dangerous_call(program, logins) == "not-found"
+    assert (await program.call("GET", "/auth/session")).body["fresh"] is True
+    assert "dangerous" not in (await program.call("GET", "/me/acls")).body["acls"]
+    # What is the account's own stays a person's.
+    for method, path, sent in (
+        ("POST", "/me/tokens", {"name": "x", "scopes": ["*"], "expires_at": body["expires_at"]}),
+        ("POST", "/me/mfa/totp", None),
+        ("DELETE", "/me/mfa/totp", None),
+        ("DELETE", f"/me/tokens/{body['id']}", None),
+    ):
+        assert (await program.call(method, path, sent)).problem == "forbidden", path
+    logins.services.login.policy.dangerous = 0  # type: ignore[attr-defined]
+    assert await dangerous_call(program, logins) == "reauthentication-required"
+
+
+@asynchronous
+async def test_who_gives_that_scope_and_for_how_long(logins: ApiWorld) -> None:
+    client = await logged_in(logins)
+    later = logins.ask("SELECT now() + interval '25 hours' AS at")[0]["at"]
+    body = {"name": "x", "scopes": ["*", "dangerous"], "expires_at": later}
+    refused = await client.call("POST", "/me/tokens", body)
+    assert (refused.problem, refused.body["errors"][0]["pointer"]) == ("invalid-value", "/expires_at")
+    logins.services.login.policy.dangerous = 26 * 3600  # type: ignore[attr-defined]
+    assert (await client.call("POST", "/me/tokens", body)).status == 201
+    logins.services.login.policy.dangerous = 0  # type: ignore[attr-defined]
+    refused = await client.call("POST", "/me/tokens", {**body, "name": "y"})
+    assert (refused.problem, refused.body["errors"][0]["pointer"]) == ("invalid-value", "/scopes")
+    logins.services.login.policy.dangerous = 26 * 3600  # type: ignore[attr-defined]
+    logins.ask("UPDATE administrator_sessions SET authenticated_at = now() - interval '6 minutes'")
+    assert (await client.call("POST", "/me/tokens", {**body, "name": "y"})).problem == "reauthentication-required"
+
+
 @asynchronous
 async def test_ends(logins: ApiWorld) -> None:
     client = await logged_in(logins)

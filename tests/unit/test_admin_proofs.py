@@ -22,6 +22,20 @@ def test_cookies() -> None:
     assert csrf_of(proof) != csrf_of(new_proof())
 
 
+@pytest.mark.parametrize(
+    "other", ['a={"x": 1}', "a=b c", 'a="b', "é=1", "a", "=", "", "a=[1,2]", "__Host-qvd2=x", "x__Host-qvd=y", "a=b=c"]
+)
+def test_cookies_of_others_are_no_hindrance(other: str) -> None:
+    """Whoever has a page on a neighbouring host could lock everybody out with one."""
+    for header in (f"{other}; {COOKIE}=mine", f"{COOKIE}=mine; {other}", f"{other};{COOKIE}=mine;{other}"):
+        assert read_cookie(header) == Secret("mine")
+
+
+@pytest.mark.parametrize("header", [f"{COOKIE}=a; {COOKIE}=b", f"{COOKIE}=a b", f'{COOKIE}="a"', f"{COOKIE.lower()}=a"])
+def test_cookies_that_are_none(header: str) -> None:
+    assert read_cookie(header) is None
+
+
 @given(st.text(alphabet=st.characters(max_codepoint=255)))
 def test_cookies_of_any_kind(text: str) -> None:
     for header in (text, f"{COOKIE}={text}", f"{text}; {COOKIE}=x"):

@@ -226,6 +226,8 @@ class Feed(Service):
             return problem.kind
         if found is None:
             return "session-expired"
+        if found.must_change_password:
+            return "password-change-required"
         was = call.principal
         same = (found.administrator_id, found.tenant_id, found.superadmin, found.multitenant, found.acls) == (
             was.administrator_id,

@@ -3,10 +3,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from datetime import UTC, datetime
-from importlib.metadata import PackageNotFoundError, version
-from typing import Annotated
+from collections.abc import Mapping, Sequence
+from datetime import datetime
+from typing import Annotated, Any
 
 from attrs import evolve
 from msgspec import Meta, Struct
@@ -64,25 +63,6 @@ class LoginSession(Struct, kw_only=True):
     fresh: bool
     idle_seconds: int
     ends_at: datetime
-
-
-class Info(Struct, kw_only=True):
-    """What everybody may know."""
-
-    version: str
-    multitenant: bool
-    server_time: datetime
-
-
-def release() -> str:
-    """Version of the installed package; empty where it runs from a folder."""
-    try:
-        return version("qvd")
-    except PackageNotFoundError:
-        return ""
-
-
-RELEASE = release()
 
 
 def ports_of(call: Call) -> LoginPorts:
@@ -194,10 +174,10 @@ async def log_out(call: Call) -> Answer:
     return await call.change(work)
 
 
-def own_subject(call: Call) -> Subject:
+def own_subject(call: Call, before: Mapping[str, Any] | None = None, after: Mapping[str, Any] | None = None) -> Subject:
     """The caller's own account, for the audit trail."""
     caller = call.principal
-    return Subject("administrator", caller.administrator_id, caller.name, caller.tenant_id)
+    return Subject("administrator", caller.administrator_id, caller.name, caller.tenant_id, before, after)
 
 
 async def read_session(call: Call) -> Answer:
@@ -211,7 +191,7 @@ async def read_session(call: Call) -> Answer:
     known = await ports.logins.token(bytes.fromhex(call.principal.session.removeprefix("token:")))
     if known is None:
         raise Problem("session-expired", "The token is over")
-    return Answer(200, document(known, 0, call.principal.multitenant, None))
+    return Answer(200, document(evolve(known, fresh=call.principal.fresh), 0, call.principal.multitenant, None))
 
 
 async def reauthenticate(call: Call) -> Answer:
@@ -235,26 +215,9 @@ async def reauthenticate(call: Call) -> Answer:
     return Answer(200, await shown(call, proof), {"Set-Cookie": set_cookie(proof)})
 
 
-async def info(call: Call) -> Answer:
-    """What everybody may know."""
-    multitenant = await ports_of(call).policy.multitenant()
-    now = datetime.now(UTC)
-    return Answer(200, Info(version=RELEASE, multitenant=multitenant, server_time=now))
-
-
 def endpoints() -> Sequence[Endpoint]:
     """Of logins."""
     return [
-        Endpoint(
-            method="GET",
-            path="/info",
-            action="info.read",
-            need=PUBLIC,
-            handler=info,
-            summary="What everybody may know of the installation",
-            answers={200: Info},
-            tag=TAG,
-        ),
         Endpoint(
             method="POST",
             path="/auth/login",

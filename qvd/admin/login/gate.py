@@ -11,13 +11,13 @@ import hmac
 from collections.abc import Sequence
 from urllib.parse import urlsplit
 
-from attrs import frozen
+from attrs import evolve, frozen
 
 from qvd.admin.call import Call
 from qvd.admin.login.proofs import csrf_of, digest, read_cookie
 from qvd.admin.problems import Problem
 from qvd.interfaces.administration import IAuthority
-from qvd.interfaces.logins import ILoginPolicy, ILogins, Known
+from qvd.interfaces.logins import DANGEROUS, ILoginPolicy, ILogins, Known
 from qvd.model.declared import SUPERTENANT, Principal
 from qvd.model.secret import Secret
 
@@ -82,6 +82,8 @@ class SessionGate:
         known = await self.logins.token(found)
         if known is None:
             raise Problem("invalid-credentials", "There is no such token", headers=CHALLENGE)
+        if DANGEROUS in (known.scopes or ()):
+            known = evolve(known, fresh=await self.policy.dangerous_seconds() > 0)
         return await self._principal(known, found, used)
 
     async def _by_session(self, session: Secret, used: bool) -> Principal:

@@ -142,7 +142,8 @@ async def change_password(call: Call) -> Answer:
         own = bytes.fromhex(caller.session)
         if not await ports.logins.set_password(verified.account, hashed, tx, keep=own):
             raise Problem("conflict", "The password was changed meanwhile")
-        call.subject = own_subject(call)
+        before = {"must_change_password": caller.must_change_password}
+        call.subject = own_subject(call, before, {"must_change_password": False})
         return Answer(204)
 
     return await call.change(work)
@@ -174,7 +175,7 @@ async def close_session(call: Call) -> Answer:
         closed = await ports_of(call).logins.close(call.principal.administrator_id, tx, only=bytes.fromhex(named))
         if not closed:
             raise not_found("session")
-        call.subject = own_subject(call)
+        call.subject = own_subject(call, {"session": named}, {"session": None})
         return Answer(204, None, {"Set-Cookie": clear_cookie()} if own else {})
 
     return await call.change(work)
@@ -189,8 +190,9 @@ async def close_sessions(call: Call) -> Answer:
     keep = bytes.fromhex(call.principal.session) if others == "true" else None
 
     async def work(tx: ITransaction) -> Answer:
-        await ports_of(call).logins.close(call.principal.administrator_id, tx, but=keep)
-        call.subject = own_subject(call)
+        closed = await ports_of(call).logins.close(call.principal.administrator_id, tx, but=keep)
+        kept = 0 if keep is None else 1
+        call.subject = own_subject(call, {"sessions": closed + kept}, {"sessions": kept})
         return Answer(204, None, {"Set-Cookie": clear_cookie()} if keep is None else {})
 
     return await call.change(work)

@@ -12,8 +12,7 @@ from qvd.admin.call import Answer, Call
 from qvd.admin.endpoint import LOGGED_IN, Endpoint
 from qvd.admin.login.auth import own_subject, ports_of
 from qvd.admin.login.codes import counter_of, new_recovery_codes, new_secret, recovery_digest, uri_of
-from qvd.admin.login.throttle import buckets_of
-from qvd.admin.login.verify import begin, by_person
+from qvd.admin.login.verify import begin, by_person, places
 from qvd.admin.problems import Fault, Problem, not_found
 from qvd.interfaces import ITransaction
 from qvd.interfaces.logins import Account
@@ -87,7 +86,7 @@ async def confirm(call: Call) -> Answer:
     totp = account.totp
     if totp is None or totp.confirmed:
         raise Problem("conflict", "There is nothing to confirm")
-    attempt = await begin(ports, buckets_of(account.tenant_name, account.name, call.client_address))
+    attempt = await begin(ports, await places(ports, account.tenant_name, account.name, call.client_address))
     counter = counter_of(totp.secret, call.body.otp, totp.now, totp.last_counter)
     if counter is None:
         raise Problem("invalid-value", "The code is wrong: look at the clock", [Fault("/otp", "is wrong")])
@@ -98,7 +97,9 @@ async def confirm(call: Call) -> Answer:
         if not await ports.second_factors.confirm(account.administrator_id, counter, hashes, tx):
             raise Problem("conflict", "There is nothing to confirm")
         await ports.attempts.succeeded(attempt, tx)
-        call.subject = own_subject(call)
+        # Sessions that were opened without it may be somebody else's.
+        await ports.logins.close(account.administrator_id, tx, but=bytes.fromhex(call.principal.session))
+        call.subject = own_subject(call, {"totp": False}, {"totp": True})
         return Answer(200, RecoveryCodes(recovery_codes=[code.reveal() for code in codes]))
 
     return await call.change(work)
@@ -111,7 +112,7 @@ async def drop(call: Call) -> Answer:
     async def work(tx: ITransaction) -> Answer:
         if not await ports_of(call).second_factors.drop(call.principal.administrator_id, tx):
             raise not_found("authenticator")
-        call.subject = own_subject(call)
+        call.subject = own_subject(call, {"totp": True}, {"totp": False})
         return Answer(204)
 
     return await call.change(work)

@@ -5,6 +5,7 @@ from __future__ import annotations
 
 import hashlib
 import hmac
+import re
 import secrets
 
 from qvd.model.secret import Secret
@@ -13,7 +14,7 @@ COOKIE = "__Host-qvd"
 ATTRIBUTES = "Path=/; Secure; HttpOnly; SameSite=Strict"
 TOKEN_MARK = "qvd_"
 """Begins tokens of the API, so that programs that look for leaked ones know them."""
-LONGEST = 200
+VALUE = re.compile(r"[A-Za-z0-9_-]{1,200}")
 
 
 def new_proof(mark: str = "") -> Secret:
@@ -42,12 +43,18 @@ def clear_cookie() -> str:
 
 
 def read_cookie(header: str) -> Secret | None:
-    """The session in a C{Cookie} header (RFC 6265, section 4.2).
+    """The session in a C{Cookie} header (RFC 6265, section 5.4).
 
-    Other cookies may look as they like: one that the standard library cannot read would hide all after it.
+    What others have set on the same host is passed over, however odd: the library finds nothing at all in a
+    header that holds a space or a quote somewhere. No browser sends two of ours; where there are two, neither counts.
     """
-    for pair in header.split(";"):
-        name, _, value = pair.strip().partition("=")
-        if name == COOKIE:
-            return Secret(value) if 0 < len(value) <= LONGEST else None
-    return None
+    found = {value.strip() for name, _, value in (part.partition("=") for part in header.split(";")) if is_ours(name)}
+    if len(found) != 1:
+        return None
+    value = found.pop()
+    return Secret(value) if VALUE.fullmatch(value) else None
+
+
+def is_ours(name: str) -> bool:
+    """Whether a cookie of that name is."""
+    return name.strip() == COOKIE

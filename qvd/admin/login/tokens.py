@@ -16,6 +16,7 @@ from qvd.admin.login.proofs import TOKEN_MARK, digest, new_proof
 from qvd.admin.login.verify import by_person
 from qvd.admin.problems import Fault, Problem, not_found
 from qvd.interfaces import ITransaction
+from qvd.interfaces.logins import DANGEROUS
 from qvd.model.errors import Refused
 
 TAG = "me"
@@ -29,7 +30,12 @@ class TokenCreation(Struct, forbid_unknown_fields=True, kw_only=True):
     name: Annotated[str, Meta(min_length=1, max_length=64, pattern=r"^[^\x00-\x1f]+$")]
     scopes: Annotated[
         list[Scope],
-        Meta(min_length=1, max_length=400, description="ACLs, or how they begin, with a star. It has no others."),
+        Meta(
+            min_length=1,
+            max_length=400,
+            description="ACLs, or how they begin, with a star; it has no others. dangerous: what else needs the"
+            " password again is done without it, for as long as api.token.dangerous says at most",
+        ),
     ]
     expires_at: Annotated[datetime, Meta(tz=True)]
 
@@ -66,8 +72,9 @@ async def make_token(call: Call) -> Answer:
     by_person(call)
     body, now = call.body, datetime.now(UTC)
     if not now < body.expires_at <= now + LONGEST:
-        reason = f"must be in the future, and within {LONGEST.days} days"
-        raise Problem("invalid-value", f"The time of expiry {reason}", [Fault("/expires_at", reason)])
+        raise wrong_end(f"must be in the future, and within {LONGEST.days} days")
+    if DANGEROUS in body.scopes:
+        await check_dangerous(call, body.expires_at - now)
     proof = new_proof(TOKEN_MARK)
     values = {"name": body.name, "scopes": body.scopes, "expires_at": body.expires_at}
 
@@ -84,6 +91,21 @@ async def make_token(call: Call) -> Answer:
         return await call.change(work)
     except Refused as error:
         raise Problem("already-exists", "There is a token of that name") from error
+
+
+def wrong_end(reason: str) -> Problem:
+    """Of what lasts too long."""
+    return Problem("invalid-value", f"The time of expiry {reason}", [Fault("/expires_at", reason)])
+
+
+async def check_dangerous(call: Call, lasting: timedelta) -> None:
+    """@raise Problem: a token that does what is dangerous would last too long, or there shall be none."""
+    most = await ports_of(call).policy.dangerous_seconds()
+    if most == 0:
+        reason = "is given to no token: see api.token.dangerous"
+        raise Problem("invalid-value", f"The scope {DANGEROUS} {reason}", [Fault("/scopes", reason)])
+    if lasting > timedelta(seconds=most):
+        raise wrong_end(f"must be within {most} seconds for the scope {DANGEROUS}")
 
 
 def subject_of(

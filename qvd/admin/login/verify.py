@@ -71,7 +71,7 @@ class Verifier:
         @param account: L{None}: there is none of that name.
         @raise Problem: they are wrong, or too many were.
         """
-        attempt = await begin(self.ports, buckets_of(tenant, name, call.client_address))
+        attempt = await begin(self.ports, await places(self.ports, tenant, name, call.client_address))
         stored = account.password if account is not None else None
         right = await is_right(self.hasher, stored, password, await self.ports.policy.legacy_salt())
         if account is None or not right or not account.usable:
@@ -100,6 +100,12 @@ class Verifier:
         return Factor(counter=counter)
 
 
+async def places(ports: LoginPorts, tenant: str, name: str, address: str) -> Sequence[Bucket]:
+    """Where an attempt counts. Where there is a single tenant, it need not be named: failures of names that there are
+    and of others count in one place, so that waits do not tell them apart."""
+    return buckets_of(tenant if await ports.policy.multitenant() else "", name, address)
+
+
 async def begin(ports: LoginPorts, buckets: Sequence[Bucket]) -> Attempt:
     """@raise Problem: too many failed."""
     attempt = await ports.attempts.begin(buckets)
@@ -122,3 +128,12 @@ def by_person(call: Call) -> None:
     """@raise Problem: a token calls. It must not give itself more than it has."""
     if call.principal.by_token:
         raise Problem("forbidden", "Tokens may not do that: log in")
+
+
+def check_not_oneself_by_token(call: Call, administrator_id: int) -> None:
+    """A token ends some day, and has no more than its scopes: it must not make the account its own.
+
+    @raise Problem: one does so.
+    """
+    if call.principal.by_token and administrator_id == call.principal.administrator_id:
+        raise Problem("forbidden", "Tokens may not do that to the account that they belong to: log in")

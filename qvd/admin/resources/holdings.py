@@ -12,6 +12,7 @@ from qvd.admin.call import Answer, Call
 from qvd.admin.collections import Collection
 from qvd.admin.endpoint import Endpoint, acl
 from qvd.admin.grants import check_administrator, check_roles
+from qvd.admin.login.verify import check_not_oneself_by_token
 from qvd.admin.problems import Fault, Problem, not_found
 from qvd.admin.resources import acllists
 from qvd.admin.schema import LARGEST
@@ -26,9 +27,10 @@ Number = Annotated[int, msgspec.Meta(ge=0, le=LARGEST)]
 
 
 class NewPassword(msgspec.Struct, forbid_unknown_fields=True):
-    """Body that sets a password."""
+    """Body that sets a password. C{must_change}: it is good for nothing but choosing another one."""
 
     password: Annotated[str, msgspec.Meta(min_length=SHORTEST_PASSWORD, max_length=LONGEST_PASSWORD)]
+    must_change: bool = False
 
 
 class RoleNumbers(msgspec.Struct, forbid_unknown_fields=True):
@@ -146,8 +148,15 @@ def password_setter(collection: Collection) -> Callable[[Call], Awaitable[Answer
         async def work(tx: ITransaction) -> Answer:
             current: Values = await collection.locked(call, tx)
             await check_administrator(call, tx, current["id"], current["tenant_id"])
-            await call.services.records.update(collection.resource, current["id"], {"password": hashed}, tx)
-            call.subject = collection.subject(current, current)
+            check_not_oneself_by_token(call, current["id"])
+            # A one-time secret that was there before it is over, with the time that it was good for.
+            await tx.execute(
+                "UPDATE administrators SET password = %s, must_change_password = %s, password_expires_at = NULL"
+                " WHERE id = %s",
+                (hashed, call.body.must_change, current["id"]),
+            )
+            after = {**current, "must_change_password": call.body.must_change}
+            call.subject = collection.subject(current, after)
             return Answer(204)
 
         return await collection.changing(call, work)
