@@ -37,6 +37,11 @@ CONFIGURATION = """
 expected-statuses = ["2xx", "3xx", "4xx", "503"]
 """
 """503 has a reason that is not ours, such as no node for a VM; where it is not described it is still found."""
+HOOKS = """
+import schemathesis
+
+schemathesis.serializer.alias("application/offset+octet-stream", "application/octet-stream")
+"""
 LISTS = r"^GET /api/v1/[a-z]+$"
 """They have so many filters that the edges of each would take minutes; their examples are made at random."""
 
@@ -94,6 +99,7 @@ async def test_answers_are_as_described(api: ApiWorld, tmp_path: Path, caller: C
     images = tmp_path / "images"
     images.mkdir(exist_ok=True)
     (tmp_path / "schemathesis.toml").write_text(CONFIGURATION)
+    (tmp_path / "hooks.py").write_text(HOOKS)
     server = Server(api.dsn, tmp_path, {"known": known(api, caller)}, {"path.storage.images": str(images)})
     await server.start()
     try:
@@ -116,7 +122,7 @@ async def test_answers_are_as_described(api: ApiWorld, tmp_path: Path, caller: C
                 "--suppress-health-check=all",
                 "--warnings=off",
             ],
-            env={**os.environ, "COLUMNS": "120"},
+            env={**os.environ, "COLUMNS": "120", "SCHEMATHESIS_HOOKS": "hooks", "PYTHONPATH": str(tmp_path)},
             path=str(tmp_path),
             reactor=reactor,
         )
