@@ -135,6 +135,7 @@ class Trials:
             "osf.set_tag": {"image_id": self.ids["images"]},
             "role.clone": {"name": "clone"},
             "tenant.purge": {"confirm": "acme"},
+            "user.create-vm": {"osf_id": self.ids["osfs"]},
             "view.set": {VIEW_PARTS.get(acl, "columns"): []},
         }
         return special.get(endpoint.action, sample_body(endpoint.body))
@@ -144,8 +145,9 @@ class Trials:
         [owner] = [each for each in self.collections() if each.resource.name == kind]
         singles = operations(owner, [*owner.endpoints()])
         name = next(name for name, single in singles.items() if acl in single.need.any_of)
-        body = singles[name].body
-        arguments = self.change(owner.resource, acl) if name == "update" else sample_body(body) if body else {}
+        single = singles[name]
+        changes = self.change(owner.resource, acl) if name == "update" else {}
+        arguments = changes or (self.body(single, acl) if single.body else {})
         return {"op": name, "ids": [self.ids[owner.resource.collection]], "arguments": arguments}
 
     def collections(self) -> list[Collection]:

@@ -44,14 +44,6 @@ UNGUARDED: Mapping[str, str] = {
     "vm.update.storage": "a VM's storage is its OSF's",
 }
 """Held and given like all others, and asked for by nothing. One that gets something to guard is to be taken out."""
-AWAITED = frozenset(
-    [
-        *matching("*.create.properties"),
-        *("log.export.", "session.manage.administrators", "token.manage.", "vm.update.message"),
-        *("tenant.see.quotas", "tenant.update.quotas"),
-    ]
-)
-"""What they guard is being made beside this list; it goes when that is there."""
 
 
 def guarded() -> frozenset[str]:
