@@ -216,7 +216,9 @@ class Composition:
         calls, access = CallNumbers(self.numbers.registry), AccessLog()
         endpoints = all_endpoints()
         app = make_app(endpoints, Dispatcher(self.services), [calls.answered, access.answered], self.underway)
-        Probes(self._refusal, self._exposition, configured.metrics_networks(self.settings)).add_to(app)
+        Probes(self._refusal, self._exposition, configured.networks(self.settings, "admin.metrics.networks")).add_to(
+            app
+        )
         return ApiSite(
             app.resource(),
             streamed_by(endpoints, BASE),

@@ -26,9 +26,11 @@ def read_settings(path: Path) -> Settings:
     return parse_admin(document, str(path))
 
 
-def metrics_networks(settings: Settings) -> Sequence[Network]:
-    """Who may read the numbers."""
-    key = "admin.metrics.networks"
+def networks(settings: Settings, key: str) -> Sequence[Network]:
+    """Those of a key.
+
+    @raise SettingsError: one of them is none.
+    """
     return networks_of(settings.text(key), f"{settings.source}: {key}")
 
 
@@ -42,6 +44,13 @@ def tls_limits(settings: Settings) -> TLSLimits:
 
 
 def image_places(settings: Settings) -> ImagePlaces:
-    """Where image files are."""
+    """Where image files are.
+
+    @raise SettingsError: a network is none.
+    """
     staging = settings.text("path.storage.staging")
-    return ImagePlaces(images=Path(settings.text("path.storage.images")), staging=Path(staging) if staging else None)
+    return ImagePlaces(
+        images=Path(settings.text("path.storage.images")),
+        staging=Path(staging) if staging else None,
+        allowed_networks=networks(settings, "admin.import.networks"),
+    )

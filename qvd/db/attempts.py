@@ -14,9 +14,10 @@ from qvd.interfaces.logins import Attempt, Bucket, IAttempts, Limit
 
 KEPT_DAYS = 30
 """For so long an address is known as one of an account's own."""
+# By the clock, not by when the transaction began: it may have waited for another one's end.
 STATE = f"""
-    SELECT kind, failures, extract(epoch FROM until - now())::float AS wait,
-        extract(epoch FROM now() - last_at)::float AS quiet,
+    SELECT kind, failures, extract(epoch FROM until - clock_timestamp())::float AS wait,
+        extract(epoch FROM clock_timestamp() - last_at)::float AS quiet,
         coalesce(good_at > now() - interval '{KEPT_DAYS} days', false) AS good
     FROM login_attempts WHERE (kind, key) IN (SELECT * FROM unnest(%s::text[], %s::bytea[])) ORDER BY kind FOR UPDATE
 """

@@ -36,6 +36,12 @@ ADMIN_KEYS: tuple[Key, ...] = (
         minimum=1,
     ),
     Key("admin.stop.timeout", float, 15.0, "for an orderly stop of the daemon, seconds", minimum=1),
+    Key(
+        "admin.import.networks",
+        str,
+        "",
+        "private networks that images may be fetched from by their URL: with commas",
+    ),
     Key("path.storage.images", str, "/var/lib/qvd/storage/images", "disk images, shared with the nodes"),
     Key("path.storage.staging", str, "/var/lib/qvd/storage/staging", "files that images are made of; uploads"),
     Key("log.format", str, "text", "of the log: text, or json: one object a line"),

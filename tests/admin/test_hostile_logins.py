@@ -69,7 +69,8 @@ async def test_one_code_two_logins_at_a_time(logins: ApiWorld) -> None:
 
     for code in (totp.at(seconds(logins)), codes[0]):
         found = await gatherResults([spawn(attempt(code, number)) for number in range(10, 14)])
-        assert found.count(200) == 1, found
+        # Too few failures for anybody to wait.
+        assert sorted(found) == [200, 401, 401, 401]
 
 
 @asynchronous

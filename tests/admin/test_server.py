@@ -7,6 +7,7 @@ import signal
 import socket
 import ssl
 from collections.abc import Iterator
+from ipaddress import ip_network
 from pathlib import Path
 from threading import Event
 
@@ -219,9 +220,22 @@ def test_wrong_settings_are_named(tmp_path: Path) -> None:
         with pytest.raises(SettingsError, match=said) as caught:
             configured.read_settings(file)
         assert caught.value.text.startswith(f"{file}: ")
-    file.write_text('admin.tls.cert = "c"\nadmin.tls.key = "k"\nadmin.metrics.networks = "10.0.0.0/8, here"\n')
+    whole = 'admin.tls.cert = "c"\nadmin.tls.key = "k"\n'
+    file.write_text(
+        whole + 'admin.metrics.networks = "10.0.0.0/8, here"\nadmin.import.networks = "10.0.0.0/8, there"\n'
+    )
+    settings = configured.read_settings(file)
     with pytest.raises(SettingsError, match=r"admin.metrics.networks: 'here' does not appear"):
-        configured.metrics_networks(configured.read_settings(file))
+        configured.networks(settings, "admin.metrics.networks")
+    with pytest.raises(SettingsError, match=r"admin.import.networks: 'there' does not appear"):
+        configured.image_places(settings)
+
+
+def test_networks_that_images_may_come_from(tmp_path: Path) -> None:
+    file = tmp_path / "admin.conf"
+    for text, allowed in (("", ()), ('admin.import.networks = "192.0.2.0/24"', (ip_network("192.0.2.0/24"),))):
+        file.write_text(f'admin.tls.cert = "c"\nadmin.tls.key = "k"\n{text}\n')
+        assert configured.image_places(configured.read_settings(file)).allowed_networks == allowed
 
 
 @asynchronous
