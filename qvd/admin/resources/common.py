@@ -86,3 +86,33 @@ def description_field(kind: str, table: str, alias: str) -> Field:
         most=32768,
         sorts=False,
     )
+
+
+def blocked_field(kind: str, table: str, alias: str, text: str) -> Field:
+    """@param text: what must not happen while it is set."""
+    return Field(
+        name="blocked",
+        kind=Kind.BOOLEAN,
+        text=text,
+        sql=f"{alias}.blocked",
+        column=f"{table}.blocked",
+        see=(f"{kind}.see.block",),
+        creates=Creates.MAY,
+        create_acl=f"{kind}.update.block",
+        update_acl=f"{kind}.update.block",
+    )
+
+
+def language_field(kind: str, table: str, alias: str, text: str) -> Field:
+    """@param text: of what."""
+    return Field(
+        name="language",
+        kind=Kind.TEXT,
+        text=text,
+        sql=f"{alias}.language",
+        column=f"{table}.language",
+        see=(f"{kind}.see.language",),
+        creates=Creates.MAY,
+        update_acl=f"{kind}.update.language",
+        choices=LANGUAGES,
+    )

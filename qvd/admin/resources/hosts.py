@@ -18,7 +18,7 @@ from qvd.admin.collections import Collection
 from qvd.admin.endpoint import Endpoint, acl
 from qvd.admin.jobs.kinds import ACCEPTED, ask_for
 from qvd.admin.problems import Problem
-from qvd.admin.resources.common import creation_fields, description_field, id_field, properties_field
+from qvd.admin.resources.common import blocked_field, creation_fields, description_field, id_field, properties_field
 from qvd.admin.resources.vmlists import vms_of
 from qvd.interfaces import ITransaction
 from qvd.model.declared import Creates, Field, Kind, Principal, Resource, Values
@@ -81,17 +81,7 @@ HOSTS = Resource(
             most=253,
             pattern=r"^[A-Za-z0-9.:_-]+$",
         ),
-        Field(
-            name="blocked",
-            kind=Kind.BOOLEAN,
-            text="Whether it takes neither clients nor VMs",
-            sql="r.blocked",
-            column="host_runtimes.blocked",
-            see=("host.see.block",),
-            creates=Creates.MAY,
-            create_acl="host.update.block",
-            update_acl="host.update.block",
-        ),
+        blocked_field("host", "host_runtimes", "r", "Whether it takes neither clients nor VMs"),
         told("state", Kind.TEXT, "How it is", "r.state", STATE, choices=STATES),
         told(
             "drain",

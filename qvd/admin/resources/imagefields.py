@@ -4,6 +4,7 @@
 from __future__ import annotations
 
 from qvd.admin.resources.common import (
+    blocked_field,
     creation_fields,
     description_field,
     id_field,
@@ -100,17 +101,7 @@ IMAGES = Resource(
         ),
         Field(name="path", kind=Kind.TEXT, text="File in the folder of all images", sql="d.path", column="dis.path"),
         description_field("di", "dis", "d"),
-        Field(
-            name="blocked",
-            kind=Kind.BOOLEAN,
-            text="Whether no VM may start from it",
-            sql="d.blocked",
-            column="dis.blocked",
-            see=("di.see.block",),
-            creates=Creates.MAY,
-            create_acl="di.update.block",
-            update_acl="di.update.block",
-        ),
+        blocked_field("di", "dis", "d", "Whether no VM may start from it"),
         Field(
             name="state",
             kind=Kind.TEXT,

@@ -14,7 +14,7 @@ from qvd.admin.endpoint import Endpoint, acl
 from qvd.admin.jobs.kinds import ACCEPTED, ask_for
 from qvd.admin.jobs.purge import PURGE, Part, contents, parts
 from qvd.admin.problems import Problem
-from qvd.admin.resources.common import LANGUAGES, description_field, id_field
+from qvd.admin.resources.common import blocked_field, description_field, id_field, language_field
 from qvd.admin.resources.vmlists import lists_of_tenants
 from qvd.interfaces import ITransaction
 from qvd.model.declared import SUPERTENANT, Creates, Field, Kind, Principal, Resource, Values
@@ -51,17 +51,7 @@ TENANTS = Resource(
             pattern=r"^[^\s@#*\x00-\x1f-][^\s\x00-\x1f@#]*$",
         ),
         description_field("tenant", "tenants", "t"),
-        Field(
-            name="language",
-            kind=Kind.TEXT,
-            text="Of its panel",
-            sql="t.language",
-            column="tenants.language",
-            see=("tenant.see.language",),
-            creates=Creates.MAY,
-            update_acl="tenant.update.language",
-            choices=LANGUAGES,
-        ),
+        language_field("tenant", "tenants", "t", "Of its panel"),
         Field(
             name="page_size",
             kind=Kind.INTEGER,
@@ -74,17 +64,7 @@ TENANTS = Resource(
             least=1,
             most=500,
         ),
-        Field(
-            name="blocked",
-            kind=Kind.BOOLEAN,
-            text="Whether nobody of it may log in",
-            sql="t.blocked",
-            column="tenants.blocked",
-            see=("tenant.see.block",),
-            creates=Creates.MAY,
-            create_acl="tenant.update.block",
-            update_acl="tenant.update.block",
-        ),
+        blocked_field("tenant", "tenants", "t", "Whether nobody of it may log in"),
         Field(
             name="created_at",
             kind=Kind.TIME,

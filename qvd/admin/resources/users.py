@@ -14,10 +14,11 @@ from qvd.admin.collections import Collection
 from qvd.admin.endpoint import Endpoint, Parameter, acl
 from qvd.admin.problems import Problem
 from qvd.admin.resources.common import (
-    LANGUAGES,
+    blocked_field,
     creation_fields,
     description_field,
     id_field,
+    language_field,
     properties_field,
     tenant_fields,
     tenant_join,
@@ -70,28 +71,8 @@ USERS = Resource(
             sorts=False,
         ),
         description_field("user", "users", "u"),
-        Field(
-            name="blocked",
-            kind=Kind.BOOLEAN,
-            text="Whether the user may not log in",
-            sql="u.blocked",
-            column="users.blocked",
-            see=("user.see.block",),
-            creates=Creates.MAY,
-            create_acl="user.update.block",
-            update_acl="user.update.block",
-        ),
-        Field(
-            name="language",
-            kind=Kind.TEXT,
-            text="Of the user's own pages",
-            sql="u.language",
-            column="users.language",
-            see=("user.see.language",),
-            creates=Creates.MAY,
-            update_acl="user.update.language",
-            choices=LANGUAGES,
-        ),
+        blocked_field("user", "users", "u", "Whether the user may not log in"),
+        language_field("user", "users", "u", "Of the user's own pages"),
         Field(
             name="number_of_vms",
             kind=Kind.INTEGER,
