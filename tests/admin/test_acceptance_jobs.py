@@ -75,7 +75,7 @@ async def test_many_are_started_by_a_job_that_survives(api: ApiWorld, desks: Des
     # One is killed, and has not noticed; the next one stops as it should, and a third one ends it.
     api.ask("UPDATE jobs SET lease_until = clock_timestamp() - interval '1 second'")
     second = hands.start()
-    await until(lambda: second.running, "the second one")
+    await until(lambda: api.ask("SELECT 1 FROM jobs WHERE attempts = 2"), "the second one has it")
     await second.stop()
     job = await read(api, job_id)
     assert (job["state"], job["attempts"]) in (("queued", 1), ("succeeded", 2))

@@ -359,14 +359,16 @@ async def test_whoever_lost_the_job_changes_nothing(images: ImageWorld, monkeypa
     await images.stop()
     await images.send(upload, 0, DISK)
     lost = images.start("lost")
+    begun = threading.Event()
 
     def fails(*args: Any) -> bool:
+        begun.set()
         images.api.ask("UPDATE jobs SET token = gen_random_uuid(), holder = 'another one'")
         raise Conflict("The storage is broken here")
 
     with monkeypatch.context() as broken:
         broken.setattr(imagefiles.Part, "read_on", fails)
-        await until(lambda: lost.running, "its beginning")
+        await until(begun.is_set, "its beginning")
         await until(lambda: not lost.running, "its end")
     assert images.row(image)["state"] == "verifying" and images.files() == [f".uploads/{image}"]
     images.api.ask("UPDATE jobs SET lease_until = clock_timestamp() - interval '1 second'")
