@@ -44,7 +44,8 @@ class Way:
             return cursor.fetchall() if cursor.description else []
 
     def tenants(self) -> list[object]:
-        return [row[0] for row in self.run(self.past, "SELECT name FROM tenants ORDER BY name")]
+        """Those of this test: there are two from the beginning."""
+        return [row[0] for row in self.run(self.past, "SELECT name FROM tenants WHERE id > 0 ORDER BY name")]
 
     def close(self) -> None:
         self.proxy.stop()
