@@ -168,7 +168,7 @@ async def test_memory_is_limited(bench: Bench) -> None:
 @asynchronous
 async def test_processes_are_limited(bench: Bench) -> None:
     bench.change(pids=30)
-    out = await bench.run("(for i in 1 2 3 4 5 6 7 8 9; do (sleep 9 & sleep 9 & sleep 9 & sleep 9 & sleep 9) & done)")
+    out = await bench.run("(for i in 1 2 3 4 5 6 7 8 9; do (for j in 1 2 3 4 5; do sleep 99 & done) & done)")
     assert "can't fork" in out
 
 
