@@ -159,7 +159,8 @@ class Farm:
         """
         found = []
         for file in ((run or self.run) / "vms").glob("*/init.json"):
-            with contextlib.suppress(psutil.Error):
+            # A file that has gone meanwhile was of a guest that has gone.
+            with contextlib.suppress(psutil.Error, FileNotFoundError):
                 for process in psutil.Process(json.loads(file.read_text())["pid"]).children(recursive=True):
                     if word in " ".join(process.cmdline()):
                         found.append(process)
