@@ -1,0 +1,51 @@
+# -*- test-case-name: tests.cli.test_output -*-
+"""Values as text. What an administrator named a thing must not be able to command the terminal of another one."""
+
+from __future__ import annotations
+
+import json
+from typing import Any
+
+
+def plain(text: str) -> str:
+    """Without what a terminal takes for a command, or for the end of a line; and without what turns text round."""
+    return "".join(letter if letter.isprintable() else escaped(letter) for letter in text)
+
+
+def escaped(letter: str) -> str:
+    number = ord(letter)
+    return {"\n": "\\n", "\t": "\\t", "\r": "\\r"}.get(letter, f"\\x{number:02x}" if number < 256 else f"\\u{number:04x}")
+
+
+def lines(text: str) -> str:
+    """The same for texts of several lines."""
+    return "\n".join(plain(line) for line in text.split("\n"))
+
+
+def cell(value: Any) -> str:
+    """A value in a table."""
+    match value:
+        case None:
+            return ""
+        case True | False:
+            return "yes" if value else "no"
+        case list() if all(isinstance(each, str | int | float) for each in value):
+            return plain(", ".join(str(each) for each in value))
+        case list() | dict():
+            return plain(compact(value))
+        case _:
+            return plain(str(value))
+
+
+def compact(value: Any) -> str:
+    return json.dumps(value, ensure_ascii=False, separators=(",", ":"))
+
+
+def safe_json(value: Any, indent: int | None = None) -> str:
+    """JSON, in which control characters beyond ASCII are escaped as well."""
+    separators = (",", ":") if indent is None else None
+    text = json.dumps(value, ensure_ascii=False, indent=indent, separators=separators)
+    return "".join(
+        letter if letter == "\n" or letter.isprintable() else f"\\u{ord(letter):04x}" if ord(letter) < 0x10000 else letter
+        for letter in text
+    )
