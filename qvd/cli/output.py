@@ -118,27 +118,30 @@ class Screen:
         if self.header:
             writer.writerow(columns)
         for row in coming:
-            writer.writerow([bare(row.get(name)) for name in columns])
+            texts = [bare(row.get(name)) for name in columns]
+            writer.writerow([plain(text) for text in texts] if is_terminal(self.out) else texts)
             count += 1
         return count
 
     def _tree(self, value: Any) -> None:
         if self.format == "yaml":
-            import yaml
-
-            self.out.write(yaml.safe_dump(value, sort_keys=False, allow_unicode=True, width=120))
+            self.out.write(yaml_of(value))
         else:
             self.write(safe_json(value, indent=2 if self.format != "ndjson" else None))
 
     def _pairs(self, row: Row) -> None:
         nested = {name: value for name, value in row.items() if is_table(value)}
-        self._table([{"field": name, "value": row[name]} for name in row if name not in nested], ["field", "value"], False)
+        self._table(
+            [{"field": name, "value": row[name]} for name in row if name not in nested], ["field", "value"], False
+        )
         for name, value in nested.items():
             self.write(f"\n{plain(name)}:")
             self._table(value, columns_of(value))
 
     def _table(self, rows: Sequence[Row], columns: Sequence[str], header: bool | None = None) -> None:
         shown = self.header if header is None else header
+        if not columns:
+            return
         cells = [[cell(row.get(name)) for name in columns] for row in rows]
         if is_terminal(self.out):
             self._drawn(cells, columns, shown)
@@ -195,6 +198,17 @@ def bare(value: Any) -> str:
             return compact(value)
         case _:
             return str(value)
+
+
+def yaml_of(value: Any) -> str:
+    """YAML, in which what cannot be printed is escaped."""
+    import yaml
+
+    for as_it_is in (True, False):
+        text: str = yaml.safe_dump(value, sort_keys=False, allow_unicode=as_it_is, width=120)
+        if all(letter.isprintable() or letter == "\n" for letter in text):
+            break
+    return text
 
 
 def aligned(rows: Sequence[Sequence[str]]) -> Iterable[str]:

@@ -134,9 +134,7 @@ def profiles_of(path: Path, document: Mapping[str, Any]) -> dict[str, Profile]:
 
 def quoted(text: str) -> str:
     """A TOML basic string (TOML 1.0.0, "String")."""
-    letters = (
-        ESCAPES.get(letter, letter) if letter.isprintable() else f"\\U{ord(letter):08x}" for letter in text
-    )
+    letters = (ESCAPES.get(letter, letter) if letter.isprintable() else f"\\U{ord(letter):08x}" for letter in text)
     return f'"{"".join(letters)}"'
 
 

@@ -10,8 +10,9 @@ from __future__ import annotations
 
 import os
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from pathlib import Path
+from threading import Event
 from typing import Any, TextIO, TypeVar
 
 import click
@@ -40,18 +41,52 @@ class Options:
     token_file: str = ""
     config: Path = field(factory=profiles_path)
 
+    @classmethod
+    def of_environment(cls, environ: Mapping[str, str]) -> Options:
+        """What C{QVD_...} say.
+
+        @raise CommandError: a time that is none.
+        """
+        texts = {name: environ.get(f"QVD_{name.upper()}", "") for name in ("profile", "url", "ca", "token_file")}
+        place = environ.get("QVD_CONFIG", "")
+        return cls(
+            timeout=seconds_of(environ.get("QVD_TIMEOUT") or "30"),
+            config=Path(place) if place else profiles_path(),
+            **texts,
+        )
+
+
+def seconds_of(text: str) -> float:
+    """@raise CommandError: it is no time to wait."""
+    try:
+        found = float(text)
+    except ValueError:
+        found = 0.0
+    if not 0 < found < 1e6:
+        raise usage(f"QVD_TIMEOUT is a number of seconds, not {text!r}")
+    return found
+
+
+def pause(seconds: float) -> None:
+    """Wait; the keyboard's interruption ends it."""
+    Event().wait(seconds)
+
 
 @define(slots=False)
 class Session:
     """One run of the program, or one of its shell.
 
     @ivar yes: whoever called has consented to what is asked.
+    @ivar pause: waits some seconds.
+    @ivar in_shell: commands come from the program's own shell.
     """
 
     options: Options = field(factory=Options)
     screen: Screen = field(factory=Screen)
     stdin: TextIO = field(factory=lambda: sys.stdin)
     yes: bool = False
+    pause: Callable[[float], object] = pause
+    in_shell: bool = False
     _api: Api | None = None
     _description: Description | None = None
 
@@ -220,7 +255,8 @@ def output_options(command: Command) -> Command:
             "-q", "--quiet", is_flag=True, expose_value=False, callback=set_quiet, help="Ids alone, and no messages."
         ),
     )
-    for decorate in reversed(decorators):
+    # Decorators of a function are applied from the last one on; a command takes its options in their order.
+    for decorate in decorators if isinstance(command, click.Command) else reversed(decorators):
         command = decorate(command)
     return command
 

@@ -14,7 +14,9 @@ def plain(text: str) -> str:
 
 def escaped(letter: str) -> str:
     number = ord(letter)
-    return {"\n": "\\n", "\t": "\\t", "\r": "\\r"}.get(letter, f"\\x{number:02x}" if number < 256 else f"\\u{number:04x}")
+    return {"\n": "\\n", "\t": "\\t", "\r": "\\r"}.get(
+        letter, f"\\x{number:02x}" if number < 256 else f"\\u{number:04x}"
+    )
 
 
 def lines(text: str) -> str:
@@ -45,7 +47,4 @@ def safe_json(value: Any, indent: int | None = None) -> str:
     """JSON, in which control characters beyond ASCII are escaped as well."""
     separators = (",", ":") if indent is None else None
     text = json.dumps(value, ensure_ascii=False, indent=indent, separators=separators)
-    return "".join(
-        letter if letter == "\n" or letter.isprintable() else f"\\u{ord(letter):04x}" if ord(letter) < 0x10000 else letter
-        for letter in text
-    )
+    return "".join(each if each == "\n" or each.isprintable() else json.dumps(each)[1:-1] for each in text)

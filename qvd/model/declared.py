@@ -51,6 +51,7 @@ class Field:
     @ivar refers: collection whose object of that id must exist, in the caller's scope.
     @ivar superadmin: only for administrators over all tenants.
     @ivar parameters: of C{sql}. A field that has some is for conditions alone.
+    @ivar secret: whoever types it does not want it seen.
     """
 
     name: str
@@ -73,6 +74,7 @@ class Field:
     sorts: bool = True
     superadmin: bool = False
     parameters: tuple[Any, ...] = ()
+    secret: bool = False
 
 
 @frozen(kw_only=True)

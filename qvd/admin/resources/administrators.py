@@ -66,6 +66,7 @@ ADMINISTRATORS = Resource(
             most=holdings.LONGEST_PASSWORD,
             filters=False,
             sorts=False,
+            secret=True,
         ),
         description_field("administrator", "administrators", "a"),
         Field(
