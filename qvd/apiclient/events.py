@@ -97,6 +97,8 @@ def watch(
                 if response.status_code != 200:
                     lowered = {name.lower(): value for name, value in response.headers.items()}
                     raise problem_of(response.status_code, lowered, response.read())
+                if not response.headers.get("content-type", "").startswith("text/event-stream"):
+                    raise BadAnswer("The server answers with something else than events")
                 for chunk in response.iter_bytes():
                     for event in reader.feed(chunk):
                         seconds = FIRST_WAIT
