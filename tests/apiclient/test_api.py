@@ -149,7 +149,8 @@ async def test_a_login_and_what_is_done_in_it(installation: Installation, tmp_pa
     installation.ask("UPDATE administrators SET password = %s WHERE name = 'root'", hashed)
 
     def work(api: Api) -> None:
-        assert api.session is None
+        before = api.session
+        assert before is None
         told = api.log_in("root", "correct horse", tenant="*")
         assert told["name"] == "root" and api.session is not None
         assert "correct" not in repr(api) and "*****" in repr(api.session)

@@ -24,7 +24,8 @@ STREAM = (
 
 @given(st.lists(st.integers(0, len(STREAM)), max_size=6))
 def test_it_does_not_matter_where_it_is_cut(places: list[int]) -> None:
-    reader, found = Reader(), []
+    reader = Reader()
+    found: list[Event] = []
     for begin, end in zip([0, *sorted(places)], [*sorted(places), len(STREAM)], strict=True):
         found += reader.feed(STREAM[begin:end])
     assert found == [

@@ -26,7 +26,7 @@ class Installation:
 
     def __init__(self, dsn: str, folder: Path, multitenant: bool = True) -> None:
         self.dsn = dsn
-        folder.mkdir(exist_ok=True)
+        folder.mkdir(parents=True)
         self.images = folder / "images"
         self.images.mkdir()
         self.server = Server(dsn, folder, settings={"path.storage.images": str(self.images)})

@@ -1,0 +1,1 @@
+``qvd export`` writes a farm down as a YAML document, by names and without secrets, and ``qvd apply -f farm.yaml`` makes a farm as a document wants it: it shows the difference first (``--dry-run`` stops there), deletes only when asked (``--prune``), and changes nothing the second time.
