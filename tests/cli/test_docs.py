@@ -12,12 +12,15 @@ from twisted.internet.task import LoopingCall
 
 from qvd.cli.exits import Exit
 from qvd.cli.program import program
+from qvd.demo.seed import write_cli_files
 from tests.admin.desks import Desks
 from tests.admin.server import Server
+from tests.cli.gate import PASSWORD
 from tests.cli.terminal import Run, Terminal
 from tests.fakes.asynchronous import asynchronous, until
 
-PAGE = Path(__file__).resolve().parents[2] / "docs/cli.md"
+ROOT = Path(__file__).resolve().parents[2]
+PAGE, README, MANUAL = ROOT / "docs/cli.md", ROOT / "README.md", ROOT / "debian/qvd.1"
 BLOCK = re.compile(r"^```(?:sh)?\n(.*?)^```$", re.M | re.S)
 CRON = re.compile(r"^[0-9*/]+(?: \S+){4}  (?=qvd )", re.M)
 
@@ -29,6 +32,19 @@ def sections() -> Iterator[tuple[str, list[str]]]:
         commands = [line for line in lines if "qvd " in line and "OBJECT VERB" not in line]
         if commands:
             yield part.partition("\n")[0], commands
+
+
+def readme_lines() -> list[str]:
+    """The README's examples, without the login."""
+    section = README.read_text().partition("## Command line")[2]
+    return [line for line in BLOCK.findall(section)[0].splitlines() if line.startswith("qvd ")][1:]
+
+
+def manual_lines() -> list[str]:
+    """The same of the manual page."""
+    examples = MANUAL.read_text().partition(".SH EXAMPLES")[2]
+    found = re.findall(r"^\.RS\n(.*)\n\.RE$", examples, re.M)
+    return [line.replace("\\-", "-").replace("\\(aq", "'") for line in found]
 
 
 SECTIONS = [each for each in sections() if each[0] != "Log in"]
@@ -122,3 +138,32 @@ def test_the_page_has_the_statuses_and_the_options() -> None:
     for option in program.params:
         assert option.opts[-1] in text or option.opts[0] in text or option.name in ("version", "help")
     assert sum(len(commands) for _, commands in SECTIONS) >= 25
+
+
+def test_fifteen_examples() -> None:
+    assert len(readme_lines()) == 15
+    assert manual_lines() == readme_lines()
+
+
+@asynchronous
+async def test_examples_run_for_the_owner_of_a_tenant(
+    terminal: Terminal, gate: Server, desks: Desks, tmp_path: Path
+) -> None:
+    """As the demo's administrator is one, who logs in with what the demo has written."""
+    place = tmp_path / "demo"
+    place.mkdir()
+    credentials = {"admin_url": f"{gate.url}/", "ca_file": str(gate.ca_file), "tenant": "acme"}
+    write_cli_files(place, {**credentials, "admin_user": "anna", "admin_password": PASSWORD})
+    demo = terminal.at(config=place / "cli.toml")
+    entered = await demo.start("login", "--password-file", str(place / "password"))
+    assert entered.status == Exit.DONE, entered.err
+    desks.api.ask("UPDATE osfs SET name = 'Debian desktop' WHERE id = %s", desks.osf)
+    desks.api.ask("INSERT INTO di_tags (osf_id, tag, di_id) VALUES (%s, 'default', %s)", desks.osf, desks.di)
+    node = Node(desks)
+    node.turns.start(0.05)
+    try:
+        for command in readme_lines():
+            found = await demo.start(*shlex.split(command)[1:])
+            assert found.status == Exit.DONE, (command, found.err)
+    finally:
+        node.turns.stop()
