@@ -15,6 +15,8 @@ from qvd.cli.session import Session, output_options, yes_option
 ID = "id"
 LIST_OPTIONS = ("fields", "include", "sort", "limit", "cursor", "page", "count")
 """Parameters that lists have options of their own for."""
+SOUGHT = "q"
+"""Parameter that holds what is looked for, which needs no name."""
 METAVARS = {"integer": "NUMBER", "number": "NUMBER", "time": "WHEN", "object": "KEY=VALUE", "any": "VALUE"}
 
 
@@ -77,6 +79,8 @@ class Derived(click.Command):
             yield click.Argument(
                 [f"member_{member.name}"], required=member.shape.kind != "any", metavar=member.name.upper()
             )
+        if self.operation.takes_query(SOUGHT):
+            yield click.Argument([f"query_{SOUGHT}"], required=False, metavar="[TEXT]")
         if self.operation.takes == UPLOAD:
             yield click.Argument(["file"], type=click.Path(exists=True, dir_okay=False))
 
@@ -124,7 +128,7 @@ class Derived(click.Command):
     def _query(self) -> Iterator[click.Option]:
         skipped = LIST_OPTIONS if self.operation.lists else ("fields", "include")
         for each in self.operation.query:
-            if each.name not in skipped:
+            if each.name not in skipped and each.name != SOUGHT:
                 yield self._option(f"query_{each.name}", each.name, each.shape)
 
     def _option(self, variable: str, name: str, shape: Shape) -> click.Option:

@@ -15,6 +15,8 @@ from qvd.cli.session import Session
 if TYPE_CHECKING:
     from qvd.cli.derived import Derived
 
+PROPERTY = "property:"
+"""Before the key of a custom property, in the columns that somebody chose."""
 PAGE = 500
 """Objects of a page, at most."""
 
@@ -24,8 +26,8 @@ def perform(session: Session, command: Derived, path: str, query: dict[str, Any]
     operation = command.operation
     fields, limit = names_of(given.get("fields")), given.get("limit")
     columns = fields or view_of(session, operation.path)
-    if operation.takes_query("fields") and fields:
-        query["fields"] = ",".join(fields)
+    if operation.takes_query("fields") and columns:
+        query["fields"] = ",".join(columns)
     if given.get("sort"):
         query["sort"] = given["sort"]
     if given.get("actions"):
@@ -92,7 +94,7 @@ def view_of(session: Session, path: str) -> list[str]:
         chosen = session.call("GET", f"/me/views/{collection.name}").body["columns"]
     except ApiProblem:
         return []
-    return ["id", *(each for each in chosen if each != "id" and each in collection.fields)]
+    return ["id", *(each for each in chosen if each != "id" and not each.startswith(PROPERTY))]
 
 
 def names_of(text: str | None) -> list[str]:

@@ -67,7 +67,7 @@ def told(session: Session, call: Callable[[], int]) -> int:
         if isinstance(error, click.UsageError) and error.ctx is not None:
             session.screen.say(error.ctx.get_usage())
         session.screen.complain(error.format_message())
-        return Exit.USAGE
+        return error.exit_code if isinstance(error, click.UsageError) else Exit.USAGE
     except CommandError as error:
         session.screen.complain(error.text)
         return error.exit

@@ -130,6 +130,7 @@ class Screen:
             self.write(safe_json(value, indent=2 if self.format != "ndjson" else None))
 
     def _pairs(self, row: Row) -> None:
+        row = flat(row)
         nested = {name: value for name, value in row.items() if is_table(value)}
         self._table(
             [{"field": name, "value": row[name]} for name in row if name not in nested], ["field", "value"], False
@@ -181,6 +182,17 @@ def is_table(value: Any) -> bool:
 def columns_of(rows: Sequence[Row]) -> list[str]:
     """All that any row has, the id first."""
     return list(dict.fromkeys(name for row in rows for name in row))
+
+
+def flat(row: Row, before: str = "") -> dict[str, Any]:
+    """With members of members side by side: C{vms.total}."""
+    found: dict[str, Any] = {}
+    for name, value in row.items():
+        if isinstance(value, Mapping) and value:
+            found |= flat(value, f"{before}{name}.")
+        else:
+            found[f"{before}{name}"] = value
+    return found
 
 
 def picked(row: Row, columns: Sequence[str]) -> dict[str, Any]:

@@ -18,7 +18,8 @@ from typing import Any, TextIO, TypeVar
 import click
 from attrs import define, field, frozen
 
-from qvd.apiclient import Api, ApiError, ApiProblem, Reply
+from qvd.apiclient import Api, ApiError, ApiProblem, Reply, Unreachable
+from qvd.apiclient.description import Cache
 from qvd.cli.description import Description
 from qvd.cli.exits import CommandError, Exit, usage
 from qvd.cli.output import FORMATS, Screen
@@ -162,8 +163,18 @@ class Session:
     def description(self) -> Description:
         """What the API can do."""
         if self._description is None:
-            self._description = Description.of(self.api.openapi(fresh_for=FRESH))
+            self._description = Description.of(self._document())
         return self._description
+
+    def _document(self) -> Mapping[str, Any]:
+        try:
+            return self.api.openapi(fresh_for=FRESH)
+        except Unreachable:
+            # To read what commands there are, an old one is good enough.
+            kept = Cache(cache_path(), self.api.url).read()
+            if kept is None:
+                raise
+            return kept.document
 
     def call(self, method: str, path: str, **more: Any) -> Reply:
         """One call. Where the API wants the password again, it is asked for, if somebody is there to type it."""

@@ -4,7 +4,12 @@
 from __future__ import annotations
 
 import json
+import re
+from datetime import datetime
 from typing import Any
+
+MOMENT = re.compile(r"[0-9]{4}-[0-9]{2}-[0-9]{2}T[0-9]{2}:[0-9]{2}:[0-9]{2}(\.[0-9]{1,9})?(Z|[+-][0-9]{2}:[0-9]{2})")
+"""As the API writes one (RFC 3339)."""
 
 
 def plain(text: str) -> str:
@@ -35,8 +40,18 @@ def cell(value: Any) -> str:
             return plain(", ".join(str(each) for each in value))
         case list() | dict():
             return plain(compact(value))
+        case str() if MOMENT.fullmatch(value):
+            return clock(value)
         case _:
             return plain(str(value))
+
+
+def clock(text: str) -> str:
+    """A moment by the clock on the wall, to the second."""
+    try:
+        return f"{datetime.fromisoformat(text).astimezone():%Y-%m-%d %H:%M:%S}"
+    except (ValueError, OverflowError):
+        return text
 
 
 def compact(value: Any) -> str:

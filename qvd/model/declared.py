@@ -94,6 +94,7 @@ class Resource:
     @ivar superadmin: only administrators over all tenants, where there are several, may change these.
     @ivar superadmin_reads: the same for reading.
     @ivar known_by: field that people know an object by.
+    @ivar columns: fields that lists show unless somebody chose others; empty: the first ones.
     @ivar if_match: whether a change must name the version that it is meant for.
     """
 
@@ -116,6 +117,7 @@ class Resource:
     superadmin_reads: bool = False
     if_match: bool = False
     known_by: str = "name"
+    columns: tuple[str, ...] = ()
 
     @property
     def key(self) -> str:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from io import StringIO
+from time import tzset
 from typing import Any
 
 import pytest
@@ -11,8 +12,8 @@ import yaml
 from hypothesis import given
 from hypothesis import strategies as st
 
-from qvd.cli.output import FORMATS, Screen
-from qvd.cli.text import plain, safe_json
+from qvd.cli.output import FORMATS, Screen, flat
+from qvd.cli.text import cell, plain, safe_json
 from tests.cli.terminal import Tty
 
 ROWS: list[dict[str, Any]] = [
@@ -86,3 +87,22 @@ def test_plain_texts_are_printable(text: str) -> None:
     assert plain(text).isprintable()
     assert json.loads(safe_json({"a": [text]})) == {"a": [text]}
     assert safe_json(text).isprintable()
+
+
+def test_moments_in_tables(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("TZ", "Europe/Madrid")
+    tzset()
+    try:
+        assert cell("2026-07-01T10:00:00.123456Z") == "2026-07-01 12:00:00"
+        assert cell("2026-13-01T10:00:00Z") == "2026-13-01T10:00:00Z"
+    finally:
+        monkeypatch.undo()
+        tzset()
+
+
+def test_members_of_members() -> None:
+    assert flat({"vms": {"total": 1, "by_state": {"running": 1}}, "none": {}}) == {
+        "vms.total": 1,
+        "vms.by_state.running": 1,
+        "none": {},
+    }

@@ -8,14 +8,18 @@ import sys
 from pathlib import Path
 
 import pytest
+from prompt_toolkit.application import create_app_session
 from prompt_toolkit.completion import CompleteEvent
 from prompt_toolkit.document import Document
+from prompt_toolkit.input import create_pipe_input
+from prompt_toolkit.output import DummyOutput
+from twisted.internet.threads import deferToThread
 
 from qvd.cli.program import program
 from qvd.cli.shell import Commands, completions, history
 from tests.admin.desks import Desks
 from tests.cli.described import offline
-from tests.cli.terminal import Terminal
+from tests.cli.terminal import Run, Terminal
 from tests.fakes.asynchronous import asynchronous
 
 
@@ -87,3 +91,22 @@ def test_the_program(tmp_path: Path) -> None:
     assert program_run(tmp_path, "vm", "list", QVD_URL="https://localhost:1").returncode == 9
     assert program_run(tmp_path, "vm", "list", QVD_TIMEOUT="x").returncode == 2
     assert program_run(tmp_path, "vm", "list", QVD_OUTPUT="x").returncode == 2
+
+
+@asynchronous
+async def test_typed_lines(anna: Terminal, desks: Desks) -> None:
+    """At a terminal: lines, an error, and the end."""
+    anna.interactive = True
+
+    def type_them() -> Run:
+        with create_pipe_input() as keys, create_app_session(input=keys, output=DummyOutput()):
+            keys.send_text("vm list -q\n")
+            keys.send_text("vm show alice-1 -q\n")
+            keys.send_text("vm show nobody\n")
+            keys.send_text("quit\n")
+            return anna.run("shell")
+
+    found = await deferToThread(type_them)
+    assert found.status == 0, found.err
+    assert found.out == f"{desks.vm}\n{desks.vm}\n"
+    assert "There is no vm 'nobody'" in found.err

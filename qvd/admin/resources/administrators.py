@@ -38,6 +38,7 @@ ADMINISTRATORS = Resource(
     keys={"administrators": "id"},
     joins=tenant_join("a"),
     tenant="a.tenant_id",
+    columns=("name", "description", "blocked", "tenant_name", "created_at"),
     read=("administrator.see-main.",),
     create_acl="administrator.create.",
     delete_acl="administrator.delete.",

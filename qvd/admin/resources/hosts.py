@@ -48,6 +48,7 @@ HOSTS = Resource(
     alias="h",
     source="hosts h JOIN host_runtimes r ON r.host_id = h.id",
     keys={"hosts": "id", "host_runtimes": "host_id"},
+    columns=("name", "address", "state", "blocked", "drain", "number_of_vms_running", "memory", "free_memory"),
     read=("host.see-main.",),
     create_acl="host.create.",
     delete_acl="host.delete.",

@@ -43,6 +43,7 @@ USERS = Resource(
     keys={"users": "id"},
     joins=tenant_join("u"),
     tenant="u.tenant_id",
+    columns=("name", "description", "blocked", "number_of_vms", "tenant_name", "created_at"),
     read=("user.see-main.", "tenant.see.user-list"),
     create_acl="user.create.",
     delete_acl="user.delete.",

@@ -109,6 +109,7 @@ VMS = Resource(
     },
     tenant="v.tenant_id",
     tenant_column="",
+    columns=("name", "user_name", "osf_name", "di_tag", "state", "user_state", "host_name", "blocked"),
     read=("vm.see-main.", *LISTS),
     create_acl="vm.create.",
     delete_acl="vm.delete.",
