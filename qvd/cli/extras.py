@@ -27,6 +27,7 @@ TABLE: Mapping[tuple[str, ...], str] = {
     ("apply",): "qvd.cli.apply:command",
     ("export",): "qvd.cli.export:command",
     ("di", "upload"): "qvd.cli.uploads:command",
+    ("di", "import"): "qvd.cli.uploads:fetch",
     ("doctor",): "qvd.doctor.command:command",
 }
 """By the words that are typed."""

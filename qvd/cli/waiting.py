@@ -4,6 +4,7 @@
 from __future__ import annotations
 
 import re
+from collections.abc import Callable
 from time import monotonic
 from typing import Any
 
@@ -53,8 +54,9 @@ def follow(session: Session, reply: Reply, path: str, seconds: float) -> None:
         follow_object(patience, path.rpartition("/")[0], reply.body)
 
 
-def follow_job(patience: Patience, path: str) -> dict[str, Any]:
-    """@raise CommandError: it failed, or takes longer."""
+def follow_job(patience: Patience, path: str, shown: Callable[[int, int], None] | None = None) -> dict[str, Any]:
+    """@param shown: is told how much is done, of how much.
+    @raise CommandError: it failed, or takes longer."""
     session, told = patience.session, None
     while True:
         job: dict[str, Any] = session.call("GET", path).body
@@ -62,7 +64,9 @@ def follow_job(patience: Patience, path: str) -> dict[str, Any]:
         far = f"{progress.get('done')} of {progress.get('total')} {progress.get('unit') or ''}".strip()
         if job["state"] not in RUNNING:
             break
-        if far != told and progress.get("total"):
+        if shown is not None and progress.get("total"):
+            shown(progress.get("done") or 0, progress["total"])
+        elif far != told and progress.get("total"):
             session.screen.say(f"Job {job['id']}: {far}")
             told = far
         patience.pause(f"Job {job['id']} is still {job['state']}")

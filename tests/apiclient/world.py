@@ -29,7 +29,10 @@ class Installation:
         folder.mkdir(parents=True)
         self.images = folder / "images"
         self.images.mkdir()
-        self.server = Server(dsn, folder, settings={"path.storage.images": str(self.images)})
+        self.staging = folder / "staging"
+        self.staging.mkdir()
+        places = {"path.storage.images": str(self.images), "path.storage.staging": str(self.staging)}
+        self.server = Server(dsn, folder, settings=places)
         self.waited: list[float] = []
         if multitenant:
             self.ask(
