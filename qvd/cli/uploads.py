@@ -67,7 +67,7 @@ qvd di upload desk.qcow2 --osf desktop --publish --default
 @click.option("--name", metavar="TEXT", help="Name of the file on the server; otherwise that of the file here.")
 @output_options
 @click.pass_obj
-def command(session: Session, file: Path, wait: bool, name: str | None, **given: Any) -> None:
+def command(session: Session, /, file: Path, wait: bool, name: str | None, **given: Any) -> None:
     """Send a file, and make an image of it. A connection that breaks is opened again; when the command itself is
     interrupted, give it again: it goes on where it was.
     """
@@ -103,7 +103,7 @@ qvd di import desk.qcow2 --osf 3            a file of the staging folder (qvd st
 @click.option("--checksum", metavar="HEX", help="SHA-256 that it must have.")
 @output_options
 @click.pass_obj
-def fetch(session: Session, source: str, wait: bool, checksum: str | None, **given: Any) -> None:
+def fetch(session: Session, /, source: str, wait: bool, checksum: str | None, **given: Any) -> None:
     """Make an image of SOURCE: a URL from which the server fetches it, or the name of a file in its staging folder."""
     member = {"type": "url", "url": source} if urlsplit(source).scheme else {"type": "staging", "file": source}
     body = body_of(session, **given) | {"source": member | ({"checksum": checksum} if checksum else {})}
