@@ -5,6 +5,7 @@ from __future__ import annotations
 
 import secrets
 from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -84,10 +85,26 @@ class Reads:
     session: Session
 
     def get(self, path: str, query: Mapping[str, Any] | None = None) -> Any:
-        return self.session.api.request("GET", path, query=query).body
+        with withheld():
+            return self.session.call("GET", path, query=query).body
 
     def pages(self, path: str, query: Mapping[str, Any]) -> Iterator[dict[str, Any]]:
-        return self.session.api.pages(path, query)
+        with withheld():
+            yield from self.session.api.pages(path, query)
+
+
+@contextmanager
+def withheld() -> Iterator[None]:
+    """Tells what the caller may not read from what is wrong."""
+    try:
+        yield
+    except ApiProblem as problem:
+        if problem.kind not in NOT_THEIRS:
+            raise
+        raise reading.Withheld(problem.text) from None
+
+
+NOT_THEIRS = ("forbidden", "forbidden-field", "superadmin-only")
 
 
 def read_text(session: Session, source: str) -> str:

@@ -43,6 +43,8 @@ def command(session: Session, kinds: tuple[str, ...]) -> None:
     openapi = session.api.openapi()
     farm = reading.read(Reads(session), {kind.name: fields_of(openapi, kind) for kind in KINDS})
     document = document_of(farm, kinds)
+    if farm.withheld:
+        session.screen.say(f"Left out, as you may not see it: {', '.join(sorted(farm.withheld))}.")
     if session.screen.format in ("json", "ndjson"):
         session.screen.document(document)
         return

@@ -47,6 +47,7 @@ def plan(wanted: Wanted, farm: Farm, fields: Mapping[str, Fields], prune: bool =
     for kind in KINDS:
         items = [item for item in wanted.items.values() if item.kind == kind.name]
         for item in ordered(items) if kind.name == "role" else items:
+            check_readable(item, farm)
             check_references(item, wanted, farm)
             item = normal(item, wanted, farm) if kind.name == "role" else item
             steps += step_of(item, farm, fields[kind.name], prune)
@@ -57,6 +58,8 @@ def configuration_steps(wanted: Wanted, farm: Farm) -> Iterator[Step]:
     item = wanted.configuration
     if item is None:
         return
+    if "configuration" in farm.withheld:
+        raise DocumentError(item.places[""], "the configuration is nothing that you may see")
     changes = merged(item.values, farm.configuration.values, False)
     if changes:
         yield Step("change", item, farm.configuration, changes)
@@ -117,6 +120,16 @@ def merged(wanted: Mapping[str, Any], there: Mapping[str, Any], prune: bool) -> 
 def same(one: Any, other: Any) -> bool:
     """C{1} and C{1.0} are, C{1} and C{true} are not."""
     return bool(one == other) and isinstance(one, bool) == isinstance(other, bool)
+
+
+def check_readable(item: Item, farm: Farm) -> None:
+    """@raise DocumentError: whether it must be changed is not the caller's to know. The tenant of somebody who has one
+    is known, all the same."""
+    if item.kind in farm.withheld and farm.find(item.kind, item.key) is None:
+        raise DocumentError(item.places[""], f"{item.title} is none that you may see or make")
+    for name, what in (("properties", "property values"), ("configuration", "configuration"), ("quotas", "quotas")):
+        if name in item.values and what in farm.withheld:
+            raise DocumentError(item.places[name], f"{name} of {item.title} are nothing that you may see")
 
 
 def check_references(item: Item, wanted: Wanted, farm: Farm) -> None:

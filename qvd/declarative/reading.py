@@ -3,7 +3,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from typing import Any, Protocol
 
 from attrs import frozen
@@ -37,8 +37,12 @@ AUTOMATIC = "head"
 Row = Mapping[str, Any]
 
 
+class Withheld(Exception):
+    """The caller may not read that."""
+
+
 class Reads(Protocol):
-    """The API, for who reads."""
+    """The API, for who reads. Both raise L{Withheld}."""
 
     def get(self, path: str, query: Mapping[str, Any] | None = None) -> Any:
         """The body of an answer."""
@@ -54,12 +58,14 @@ class Farm:
     @ivar over_all: the caller administers all tenants, and says whose a new object is.
     @ivar configuration: of the installation.
     @ivar own: key of the account that the caller uses.
+    @ivar withheld: kinds that the caller may not read.
     """
 
     items: Mapping[tuple[str, Key], Item]
     configuration: Item
     over_all: bool
     own: Key = ()
+    withheld: frozenset[str] = frozenset()
 
     def find(self, kind: str, key: Key) -> Item | None:
         return self.items.get((kind, key))
@@ -80,6 +86,7 @@ class Reader:
         self.keys: dict[tuple[str, int], Key] = {}
         self.over_all = True
         self.own: Key = ()
+        self.withheld: set[str] = set()
 
     def read(self) -> Farm:
         me = self.api.get("/auth/session")
@@ -89,14 +96,28 @@ class Reader:
             self.own_tenant(me)
         for kind in KINDS:
             if kind in (TENANT, HOST) and not self.over_all and me["multitenant"]:
+                self.withheld.add(kind.name)
                 continue
-            for row in self.rows(kind):
-                self.add(kind, row)
-        self.property_values()
+            self.attempt(kind.name, lambda kind=kind: self.read_kind(kind))  # type: ignore[misc]
+        self.attempt("property values", self.property_values)
         self.drop_strangers()
         own = self.keys.get((ADMINISTRATOR.name, me["administrator_id"]), ())
-        whole = Item("configuration", (), "", self.configuration("global", {}))
-        return Farm(self.items, whole, self.over_all, own)
+        # Who has one tenant of several sets keys for that tenant, without saying so.
+        level = "tenant" if me["multitenant"] and not self.over_all else "global"
+        whole: dict[str, Any] = {}
+        self.attempt("configuration", lambda: whole.update(self.configuration(level, {})))
+        configuration = Item("configuration", (), "", whole)
+        return Farm(self.items, configuration, self.over_all, own, frozenset(self.withheld))
+
+    def attempt(self, what: str, work: Callable[[], None]) -> None:
+        try:
+            work()
+        except Withheld:
+            self.withheld.add(what)
+
+    def read_kind(self, kind: Kind) -> None:
+        for row in self.rows(kind):
+            self.add(kind, row)
 
     def own_tenant(self, me: Row) -> None:
         """Of somebody who has one, and may not see what tenants there are."""
@@ -141,10 +162,12 @@ class Reader:
     def facets(self, kind: Kind, key: Key, row: Row) -> dict[str, Any]:
         match kind.name:
             case "tenant" if row["id"] > OVER_ALL_ID:
-                quotas = self.api.get(f"/tenants/{row['id']}/quotas")
-                return {"quotas": quotas, "configuration": self.configuration("tenant", {"tenant_id": row["id"]})}
+                return self.of_tenant(row["id"])
             case "host":
-                return {"configuration": self.configuration("host", {"host_id": row["id"]})}
+                found: dict[str, Any] = {}
+                place = {"host_id": row["id"]}
+                self.attempt("configuration", lambda: found.update(configuration=self.configuration("host", place)))
+                return found
             case "property":
                 return {"kinds": sorted(row["kinds"])}
             case "role":
@@ -160,6 +183,14 @@ class Reader:
                 return {"osf": osf[-1] if osf else ""}
             case _:
                 return {}
+
+    def of_tenant(self, number: int) -> dict[str, Any]:
+        found: dict[str, Any] = {}
+        self.attempt("quotas", lambda: found.update(quotas=self.api.get(f"/tenants/{number}/quotas")))
+        if self.over_all:
+            place = {"tenant_id": number}
+            self.attempt("configuration", lambda: found.update(configuration=self.configuration("tenant", place)))
+        return found
 
     def configuration(self, level: str, place: Mapping[str, int]) -> dict[str, Any]:
         """Keys that are set there. Secrets are not told."""

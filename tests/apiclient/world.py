@@ -24,7 +24,7 @@ class Installation:
     @ivar waited: seconds that clients would have waited.
     """
 
-    def __init__(self, dsn: str, folder: Path, multitenant: bool = True) -> None:
+    def __init__(self, dsn: str, folder: Path) -> None:
         self.dsn = dsn
         folder.mkdir(parents=True)
         self.images = folder / "images"
@@ -34,11 +34,7 @@ class Installation:
         places = {"path.storage.images": str(self.images), "path.storage.staging": str(self.staging)}
         self.server = Server(dsn, folder, settings=places)
         self.waited: list[float] = []
-        if multitenant:
-            self.ask(
-                "INSERT INTO configs (tenant_id, key, value) VALUES (-1, 'wat.multitenant', 'true')"
-                " ON CONFLICT DO NOTHING"
-            )
+        self.ask("INSERT INTO configs (tenant_id, key, value) VALUES (-1, 'wat.multitenant', 'true')")
         self.token = self.administrator("root", 0, "Root")
 
     def administrator(self, name: str, tenant_id: int, role: str) -> str:

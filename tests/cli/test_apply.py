@@ -275,4 +275,56 @@ async def test_somebody_of_one_tenant(world: World, tmp_path: Path) -> None:
     more = "tenants: {rival: {users: {bob: {}}}}"
     assert (await rita.start("apply", "-f", "-", stdin=more)).status == 0
     refused = await rita.start("apply", "-f", "-", stdin="tenants: {acme: {users: {bob: {}}}}")
-    assert refused.status == 2 and "tenant acme is none that you may make" in refused.err
+    assert refused.status == 2 and "tenant acme is none that you may see or make" in refused.err
+    assert "Left out, as you may not see it: host, tenant" in written.err
+    assert "wat.multitenant" not in text
+
+
+@asynchronous
+async def test_somebody_who_sees_little(world: World, tmp_path: Path) -> None:
+    assert (await world.apply(FARM)).status == 0
+    [tenant] = world.installation.ask("SELECT id FROM tenants WHERE name = 'acme'")
+    token = world.installation.administrator("una", tenant["id"], "Users Manager")
+    server = world.installation.server
+    (tmp_path / "una").mkdir()
+    una = terminal_of(tmp_path / "una", server.url, server.ca_file, token)
+    written = await una.start("export", "--kind", "user")
+    assert written.status == 0 and "osf" in written.err, written.err
+    assert set(yaml.safe_load(written.out)["tenants"]["acme"]["users"]) == {"Alice", "42"}
+    assert (await una.start("apply", "-f", "-", stdin="tenants: {acme: {users: {bob: {}}}}")).status == 0
+    refused = await una.start("apply", "-f", "-", stdin="tenants: {acme: {osfs: {small: {}}}}")
+    assert refused.status == 2 and "standard input:1: osf acme/small is none that you may" in refused.err
+
+
+@asynchronous
+async def test_one_tenant_alone(database: str, tmp_path: Path) -> None:
+    """Its administrators have all there is, and do not speak of tenants."""
+    installation = Installation(database, tmp_path / "single")
+    installation.ask("INSERT INTO vm_network (network, vms_from) VALUES ('10.3.0.0/16', '10.3.0.10')")
+    [tenant] = installation.ask("INSERT INTO tenants (name) VALUES ('acme') RETURNING id")
+    installation.ask("UPDATE configs SET value = 'false' WHERE key = 'wat.multitenant'")
+    token = installation.administrator("only", tenant["id"], "Root")
+    await installation.server.start()
+    try:
+        only = terminal_of(tmp_path, installation.server.url, installation.server.ca_file, token)
+        made = await only.start("apply", "-f", "-", stdin=SINGLE)
+        assert made.status == 0, made.err
+        assert (await only.start("apply", "-f", "-", stdin=SINGLE)).out == ""
+        text = (await only.start("export")).out
+        assert yaml.safe_load(text)["hosts"]["node-1"]["address"] == "10.0.0.1"
+        again = await only.start("apply", "-f", "-", stdin=text)
+        assert (again.status, again.out) == (0, ""), again.err
+    finally:
+        await installation.server.stop()
+
+
+SINGLE = """\
+configuration: {stats.expiring.days: 12}
+hosts: {node-1: {address: 10.0.0.1}}
+tenants:
+  acme:
+    roles: {Desk: {acls: {positive: [user.see-main.]}}}
+    administrators: {helga: {roles: [Desk]}}
+    osfs: {desktop: {}}
+    users: {alice: {vms: {desk: {osf: desktop}}}}
+"""
