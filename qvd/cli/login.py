@@ -72,6 +72,7 @@ def login(
     profiles = session.profiles
     profiles.put(session.profile_name, made)
     api.close()
+    session.close()
     session.screen.say(f"Logged in at {made.url} as {body['name']} of {body['tenant_name']}.")
 
 
@@ -154,6 +155,7 @@ def logout(session: Session, password_file: str | None, forget: bool) -> None:
     elif not profile.token:
         raise CommandError("You are not logged in.", Exit.AUTHENTICATION)
     profiles.put(session.profile_name, profile.without_secrets())
+    session.close()
     session.screen.say(f"Logged out of {profile.url}.")
 
 
@@ -174,6 +176,7 @@ def profiles(session: Session, use: str | None, remove: str | None) -> None:
         known.current = use
     if use or remove:
         known.write()
+        session.close()
     rows = [
         {
             "name": name,

@@ -16,7 +16,7 @@ def set_option(context: click.Context, parameter: click.Parameter, value: Any) -
     """As soon as it is read: C{--help} and completion look at the server too, and nothing else runs then."""
     if value is not None and parameter.name is not None:
         session = context.ensure_object(Session)
-        session.options = evolve(session.options, **{parameter.name: value})
+        session.choose(evolve(session.options, **{parameter.name: value}))
 
 
 def set_output(context: click.Context, _: click.Parameter, value: str | None) -> None:

@@ -229,10 +229,17 @@ class Session:
         if not click.confirm(question, err=True):
             raise CommandError("Nothing was done.", Exit.FAILED)
 
+    def choose(self, options: Options) -> None:
+        """Go on with others: perhaps with another server, or as somebody else."""
+        if options != self.options:
+            self.options = options
+            self.close()
+
     def close(self) -> None:
+        """Forget the connection, and what is known of the server behind it."""
         if self._api is not None:
             self._api.close()
-            self._api = None
+        self._api = self._description = None
 
 
 def output_options(command: Command) -> Command:

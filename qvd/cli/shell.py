@@ -48,13 +48,12 @@ class Shell:
 
     def typed(self) -> int:
         """Until whoever types leaves."""
-        name = self.session.profile_name
         prompt: PromptSession[str] = PromptSession(
             history=history(), completer=Commands(self.session, self.root), complete_while_typing=False
         )
         while True:
             try:
-                line = prompt.prompt(f"qvd {name}> ")
+                line = prompt.prompt(f"qvd {self.session.profile_name}> ")
             except KeyboardInterrupt:
                 continue
             except EOFError:
@@ -103,9 +102,7 @@ class Shell:
             # What was said for one command is not said for the next.
             screen.format, screen.header, screen.quiet = kept
             session.yes = yes
-            if session.options != options:
-                session.options = options
-                session.close()
+            session.choose(options)
 
 
 def history() -> History:

@@ -42,6 +42,19 @@ async def test_after_an_error(anna: Terminal, desks: Desks) -> None:
     assert (await anna.start("shell", stdin="shell\n")).status == 2
 
 
+@asynchronous
+async def test_another_profile_for_one_line(anna: Terminal, boss: Terminal, desks: Desks) -> None:
+    mine, theirs = anna.options.config.read_text(), boss.options.config.read_text()
+    anna.options.config.write_text(mine + theirs.replace("[profiles.default]", "[profiles.all]"))
+    lines = "vm list -q\n--profile all vm list -q\nvm list -q\nprofiles --use all\nvm list -q\n"
+    found = await anna.start("shell", stdin=lines)
+    assert found.status == 0, found.err
+    numbers = found.out.replace(" ", "").split("name")[0].split()
+    one, two = str(desks.vm), str(desks.their_vm)
+    assert numbers == [one, one, two, one]
+    assert found.out.splitlines()[-2:] == [one, two]
+
+
 def words(text: str) -> list[str]:
     return [each.text for each in Commands(offline(), program).get_completions(Document(text), CompleteEvent())]
 
