@@ -1,4 +1,4 @@
-# -*- test-case-name: tests.cli.test_completion -*-
+# -*- test-case-name: tests.cli.test_shell -*-
 """C{qvd completion}: what a shell needs to complete commands."""
 
 from __future__ import annotations

@@ -115,8 +115,11 @@ class Derived(click.Command):
                 )
             else:
                 yield self._option(f"member_{each.name}", each.name, each.shape)
-        clearable = [each.name for each in self.operation.members if each.shape.nullable]
-        if clearable:
+        clearable = [
+            each.name for each in self.operation.members if each.shape.nullable and each.shape.kind != "secret"
+        ]
+        # What is made is made without what is not given.
+        if clearable and self.operation.method != "POST":
             yield click.Option(
                 ["--clear"], multiple=True, type=click.Choice(clearable), help="Set to nothing. May be repeated."
             )

@@ -17,7 +17,7 @@ from qvd.apiclient.api import COOKIE
 from qvd.cli.exits import CommandError, Exit, usage
 from qvd.cli.moments import span, written
 from qvd.cli.options import choice
-from qvd.cli.profiles import Profile, cache_path
+from qvd.cli.profiles import Profile, cache_path, check_name
 from qvd.cli.secrets import read_secret
 from qvd.cli.session import Session, output_options
 
@@ -55,6 +55,7 @@ def login(
     lasting = span(lifetime)
     if lasting is None or lasting <= timedelta():
         raise usage(f"--lifetime is a span of time, as 8h or 30d, not {lifetime!r}")
+    check_name(session.profile_name)
     known = session.profiles.get(session.profile_name)
     url = session.options.url or known.url or session.ask("Address of the API (https://HOST:PORT)")
     same = url.rstrip("/") == known.url.rstrip("/")

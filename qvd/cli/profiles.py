@@ -84,8 +84,7 @@ class Profiles:
 
     def put(self, name: str, profile: Profile) -> None:
         """Write one down."""
-        if NAME.fullmatch(name) is None:
-            raise usage(f"A profile is named with letters, digits, - and _, not {name!r}")
+        check_name(name)
         self.all[name] = profile
         self.write()
 
@@ -108,6 +107,12 @@ class Profiles:
             lines += ["", f"[profiles.{name}]"]
             lines += [f"{key} = {quoted(value)}" for key in FIELDS if (value := getattr(profile, key))]
         return "\n".join(lines) + "\n"
+
+
+def check_name(name: str) -> None:
+    """@raise CommandError: it is no name for a profile."""
+    if NAME.fullmatch(name) is None:
+        raise usage(f"A profile is named with letters, digits, - and _, not {name!r}")
 
 
 FIELDS = ("url", "ca", "tenant", "name", "token", "token_id", "expires_at", "session", "csrf")

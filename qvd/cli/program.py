@@ -31,6 +31,9 @@ qvd COMMAND --help                               more of each
 """
 
 
+NAMED = " Where one is asked for, its number will do, or its name."
+
+
 def session_of(context: click.Context) -> Session:
     return context.ensure_object(Session)
 
@@ -92,15 +95,19 @@ class Program(click.Group):
         operation = known(ctx).get((name,))
         if operation is not None:
             return Derived(operation, session.description, name)
-        return Verbs(name=name, help=self.help_of(ctx, name), context_settings=SETTINGS)
+        title, verbs = self.about(ctx, name)
+        return Verbs(
+            name=name,
+            help=f"{title}.{NAMED if session.description.named(name) else ''}",
+            short_help=f"{title}: {', '.join(verbs[:7])}{' ...' if len(verbs) > 7 else ''}",
+            context_settings=SETTINGS,
+        )
 
-    def help_of(self, ctx: click.Context, name: str) -> str:
-        """Names of the first few verbs: what one looks for in a list of groups."""
+    def about(self, ctx: click.Context, name: str) -> tuple[str, list[str]]:
+        """The title of a group, and its verbs: what one looks for in a list of groups."""
         found = {words[1]: each for words, each in known(ctx).items() if words[0] == name and len(words) == 2}
         titles = [each.summary.partition(":")[0] for each in found.values() if ": " in each.summary]
-        title = titles[0] if titles else name.title()
-        verbs = [each for each in found if each not in HIDDEN]
-        return f"{title}: {', '.join(verbs[:7])}{' ...' if len(verbs) > 7 else ''}"
+        return titles[0] if titles else name.title(), [each for each in found if each not in HIDDEN]
 
     def format_commands(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
         """Objects apart from what is none."""

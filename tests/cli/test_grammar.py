@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import pytest
-from hypothesis import given
+from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from qvd.cli.grammar import OPERATORS, And, Condition, Filter, FilterError, Not, Or, parse, write
@@ -38,6 +38,8 @@ FILTERS: st.SearchStrategy[Filter] = st.recursive(
 )
 
 
+# Trees take a while to be made, on a machine with other work longer than Hypothesis has patience.
+@settings(suppress_health_check=[HealthCheck.too_slow], deadline=None)
 @given(FILTERS)
 def test_what_is_written_is_read_as_it_was(node: Filter) -> None:
     assert parse(write(node)) == node

@@ -15,7 +15,7 @@ TEXTS = st.text(st.characters(exclude_categories=["Cs"]), max_size=20)
 CANARY = "tok-canary"
 
 
-@settings(suppress_health_check=[HealthCheck.function_scoped_fixture])
+@settings(suppress_health_check=[HealthCheck.function_scoped_fixture, HealthCheck.too_slow], deadline=None)
 @given(st.dictionaries(st.sampled_from(FIELDS), TEXTS))
 def test_what_is_written_is_read(tmp_path: Path, values: dict[str, str]) -> None:
     path = tmp_path / "deep" / "cli.toml"
