@@ -20,7 +20,7 @@ from qvd.apiclient.description import Cache
 from qvd.apiclient.events import Event, watch
 from qvd.apiclient.problems import ApiError, BadAnswer, Unreachable, Untrusted, problem_of
 from qvd.apiclient.uploads import Progress, send_file
-from qvd.apiclient.wire import NotSent, Raw, Wire
+from qvd.apiclient.wire import NotSent, Raw, Wire, first_of, lowered
 from qvd.model.secret import Secret
 
 BASE = "/api/v1"
@@ -170,9 +170,9 @@ class Api:
     ) -> Iterator[tuple[Mapping[str, str], Iterator[bytes]]]:
         """The headers of an answer, and its body as it comes: of what is too large to be held, as an export."""
         with self._wire.open(method, target_of(path, query), self._headers(method, headers)) as response:
-            got = {name.lower(): value for name, value in response.headers.items()}
+            got = lowered(response)
             if response.status_code >= 400:
-                raise problem_of(response.status_code, got, first_of(response.iter_bytes()))
+                raise problem_of(response.status_code, got, first_of(response))
             yield got, response.iter_bytes()
 
     def events(
@@ -236,16 +236,6 @@ class Api:
 
 
 BELLS = ("config", "stats", "me")
-MOST_OF_A_PROBLEM = 256 * 1024
-
-
-def first_of(chunks: Iterator[bytes]) -> bytes:
-    body = bytearray()
-    for chunk in chunks:
-        body += chunk
-        if len(body) > MOST_OF_A_PROBLEM:
-            break
-    return bytes(body)
 
 
 def checked_proof(text: str, what: str) -> str:
@@ -258,6 +248,9 @@ def checked_proof(text: str, what: str) -> str:
 def target_of(path: str, query: Query | None) -> str:
     """@raise ApiError: it is no path of this server."""
     if not path.startswith("/") or path.startswith("//") or not path.isprintable() or " " in path:
+        raise ApiError(f"Not a path of the API: {path!r}")
+    if any(part in (".", "..") for part in path.partition("?")[0].split("/")):
+        # They would be resolved on the way, and mean another operation.
         raise ApiError(f"Not a path of the API: {path!r}")
     whole = path if path.startswith(f"{BASE}/") else BASE + path
     pairs = [(name, spelt(each)) for name, value in (query or {}).items() for each in listed(value)]

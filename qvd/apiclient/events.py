@@ -10,7 +10,7 @@ from typing import Any
 from attrs import define, field, frozen
 
 from qvd.apiclient.problems import ApiProblem, BadAnswer, Unreachable, Untrusted, problem_of
-from qvd.apiclient.wire import Wire
+from qvd.apiclient.wire import Wire, first_of, lowered
 
 SILENCE = 60.0
 """Seconds after which a connection without a sign of life is given up; the server gives one much more often."""
@@ -95,8 +95,7 @@ def watch(
         try:
             with wire.open("GET", target, asked, silence=SILENCE) as response:
                 if response.status_code != 200:
-                    lowered = {name.lower(): value for name, value in response.headers.items()}
-                    raise problem_of(response.status_code, lowered, response.read())
+                    raise problem_of(response.status_code, lowered(response), first_of(response))
                 if not response.headers.get("content-type", "").startswith("text/event-stream"):
                     raise BadAnswer("The server answers with something else than events")
                 for chunk in response.iter_bytes():

@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import BinaryIO
 
 from qvd.apiclient.problems import ApiError, ApiProblem, BadAnswer, Unreachable, Untrusted, problem_of
-from qvd.apiclient.wire import Raw, Wire
+from qvd.apiclient.wire import Raw, Wire, first_of, lowered
 
 MEDIA = "application/offset+octet-stream"
 PIECE = 256 * 1024
@@ -107,11 +107,10 @@ def send_rest(
         "tus-resumable": "1.0.0",
     }
     with wire.open("PATCH", target, sent, pieces(file, offset, size, tell)) as response:
-        body = response.read()
-        lowered = {name.lower(): value for name, value in response.headers.items()}
+        headers, body = lowered(response), first_of(response)
         if response.status_code >= 400:
-            raise problem_of(response.status_code, lowered, body)
-        return Raw(response.status_code, lowered, body)
+            raise problem_of(response.status_code, headers, body)
+        return Raw(response.status_code, headers, body)
 
 
 def pieces(file: BinaryIO, offset: int, size: int, tell: Progress) -> Iterator[bytes]:

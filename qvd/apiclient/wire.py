@@ -17,6 +17,7 @@ from qvd.apiclient.problems import ApiError, BadAnswer, Unreachable, Untrusted
 
 MOST_BYTES = 64 * 1024**2
 """Of one answer. Pages, and the description of the API, are far smaller; what is larger is read as a stream."""
+MOST_OF_A_PROBLEM = 256 * 1024
 CONNECT_SECONDS = 10.0
 AGENT = "qvd"
 
@@ -106,6 +107,16 @@ class Wire:
 
 class NotSent(Unreachable):
     """There was no connection: nothing was done, for certain."""
+
+
+def first_of(response: httpx.Response) -> bytes:
+    """The body of an answer that is a problem: as much as one has."""
+    body = bytearray()
+    for chunk in response.iter_bytes():
+        body += chunk
+        if len(body) > MOST_OF_A_PROBLEM:
+            break
+    return bytes(body)
 
 
 def lowered(response: httpx.Response) -> Mapping[str, str]:

@@ -220,7 +220,9 @@ def test_a_file_of_authorities_that_is_none(tmp_path: Path) -> None:
             Api("https://localhost", ca=tmp_path / name)
 
 
-@pytest.mark.parametrize("path", ["vms", "//evil.example/vms", "/vms\r\nX: y", "/vms 1", "https://evil.example/"])
+@pytest.mark.parametrize(
+    "path", ["vms", "//evil.example/vms", "/vms\r\nX: y", "/vms 1", "/vms/../auth", "/vms/./1", "https://evil.example/"]
+)
 def test_paths_that_are_none(tmp_path: Path, path: str) -> None:
     with pytest.raises(ApiError, match="path"):
         Api("https://localhost").request("GET", path)
@@ -313,6 +315,7 @@ def test_errors_do_not_tell_the_token(tmp_path: Path) -> None:
         lambda api: api.request("GET", "/vms"),
         lambda api: api.request("POST", "/vms", body={"password": "hunter2"}),
         lambda api: next(api.events(["vms"])),
+        lambda api: api.stream("GET", "/vms").__enter__(),
     ]
     for answer in ((401, {}, b""), (200, JSON, b"{"), (302, {}, b"")):
         for call in calls:
@@ -335,3 +338,19 @@ def test_problems_of_others() -> None:
     assert more.more == {"dependents": [1]}
     dated = problem_of(503, {"retry-after": "Wed, 21 Oct 2015 07:28:00 GMT"}, b"")
     assert dated.retry_after is None
+
+
+def test_streams(tmp_path: Path) -> None:
+    rows = b"a,b\n" * 1000
+    with (
+        scripted(tmp_path, (200, {"Content-Type": "text/csv"}, rows)) as server,
+        server.client().stream("POST", "/log/export.csv", query={"limit": 5}) as (headers, chunks),
+    ):
+        assert headers["content-type"] == "text/csv" and b"".join(chunks) == rows
+    with (
+        scripted(tmp_path, (500, {}, b"x" * 10_000_000)) as server,
+        pytest.raises(ApiProblem) as told,
+        server.client().stream("GET", "/log/export.csv"),
+    ):
+        raise AssertionError("there is nothing to read")
+    assert told.value.status == 500

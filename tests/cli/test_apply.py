@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import AsyncIterator
 from pathlib import Path
 from typing import Any
@@ -328,3 +329,33 @@ tenants:
     osfs: {desktop: {}}
     users: {alice: {vms: {desk: {osf: desktop}}}}
 """
+
+
+PAGE = (Path(__file__).resolve().parents[2] / "docs/cli.md").read_text().partition("## Farms as documents")[2]
+
+
+@asynchronous
+async def test_the_page_shows_what_runs(world: World) -> None:
+    section = PAGE.partition("\n## ")[0]
+    console, document = re.findall(r"^```(?:console|yaml)\n(.*?)^```$", section, re.M | re.S)
+    made = await world.apply(document)
+    assert made.status == 7 and "! di acme/office/2026-11-28" in made.out, made.err
+    [osf] = world.installation.ask("SELECT id, tenant_id FROM osfs")
+    world.installation.ask(
+        "INSERT INTO dis (tenant_id, osf_id, path, version, state) VALUES (%s, %s, 'a', '2026-11-28', 'ready')",
+        osf["tenant_id"],
+        osf["id"],
+    )
+    assert (await world.apply(document)).status == 0
+    assert (await world.apply(document)).out == ""
+    for line in re.sub(r"--profile \w+ ", "", console).splitlines():
+        text = ""
+        for command in line.removeprefix("$ ").split(" | "):
+            words, _, target = command.removeprefix("qvd ").partition(" > ")
+            arguments = [str(world.folder / each) if each == "farm.yaml" else each for each in words.split()]
+            done = await world.root.start(*arguments, stdin=text)
+            assert done.status == 0, (line, done.err)
+            text = done.out
+            if target:
+                world.write(text, target)
+        assert target or text == "", line

@@ -21,14 +21,19 @@ from tests.fakes.asynchronous import asynchronous, until
 
 ROOT = Path(__file__).resolve().parents[2]
 PAGE, README, MANUAL = ROOT / "docs/cli.md", ROOT / "README.md", ROOT / "debian/qvd.1"
-BLOCK = re.compile(r"^```(?:sh)?\n(.*?)^```$", re.M | re.S)
+BLOCK = re.compile(r"^```(\w*)\n(.*?)^```$", re.M | re.S)
 CRON = re.compile(r"^[0-9*/]+(?: \S+){4}  (?=qvd )", re.M)
+
+
+def blocks(text: str) -> list[str]:
+    """What runs here. Others (C{console}, C{yaml}) show what other tests run."""
+    return [block for kind, block in BLOCK.findall(text) if kind in ("", "sh")]
 
 
 def sections() -> Iterator[tuple[str, list[str]]]:
     """Titles, and the commands below them."""
     for part in re.split(r"\n##+ ", PAGE.read_text())[1:]:
-        lines = [line for block in BLOCK.findall(part) for line in CRON.sub("", block).splitlines()]
+        lines = [line for block in blocks(part) for line in CRON.sub("", block).splitlines()]
         commands = [line for line in lines if "qvd " in line and "OBJECT VERB" not in line]
         if commands:
             yield part.partition("\n")[0], commands
@@ -37,7 +42,7 @@ def sections() -> Iterator[tuple[str, list[str]]]:
 def readme_lines() -> list[str]:
     """The README's examples, without the login."""
     section = README.read_text().partition("## Command line")[2]
-    return [line for line in BLOCK.findall(section)[0].splitlines() if line.startswith("qvd ")][1:]
+    return [line for line in blocks(section)[0].splitlines() if line.startswith("qvd ")][1:]
 
 
 def manual_lines() -> list[str]:
