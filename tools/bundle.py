@@ -75,7 +75,7 @@ def program_place(script: str) -> tuple[str, str]:
     match script:
         case "qvd-client":
             return "qvd-client", "client"
-        case "qvd-db":
+        case "qvd" | "qvd-db":
             return "qvd-admin", "node"
         case _:
             return "qvd-node", "node"

@@ -107,6 +107,9 @@ def operation(endpoint: Endpoint, known: Mapping[int, Any]) -> Document:
     }
     if endpoint.tag:
         made["tags"] = [endpoint.tag]
+    listed = endpoint.filtered
+    if listed is not None and endpoint.path == f"/{listed.collection}" and listed.get(listed.known_by) is not None:
+        made["x-qvd-known-by"] = listed.known_by
     if endpoint.dangerous:
         made["x-qvd-reauthentication"] = True
     if endpoint.streamed and endpoint.method in UNSAFE:

@@ -17,6 +17,8 @@ from qvd.model.declared import Creates, Field, Kind, Resource
 SMALLEST, LARGEST = -(1 << 31), (1 << 31) - 1
 """Of the database's integers."""
 LONGEST_TEXT = 4096
+SECRET = {"format": "password"}
+"""What the description says of a text that is typed unseen, and never given in arguments of a program."""
 ADDRESS = r"^(?:\d{1,3}\.){3}\d{1,3}$"
 
 
@@ -40,7 +42,9 @@ def bare(field: Field, reading: bool) -> Any:
             least = None if field.least is None else int(field.least)
             most = LONGEST_TEXT if field.most is None else int(field.most)
             pattern = field.pattern or None
-            return Annotated[str, Meta(min_length=least, max_length=most, pattern=pattern, description=text)]
+            extra = SECRET if field.secret else None
+            bounds = Meta(min_length=least, max_length=most, pattern=pattern, description=text, extra_json_schema=extra)
+            return Annotated[str, bounds]
         case Kind.ADDRESS:
             return Annotated[str, Meta(pattern=None if reading else ADDRESS, description=text)]
         case Kind.INTEGER:

@@ -22,7 +22,7 @@ import psycopg2
 
 from qvd.db import migrate
 from qvd.demo.postgres import EmbeddedPostgres
-from qvd.demo.seed import NODE, seed, write_credentials, write_curl_files
+from qvd.demo.seed import NODE, seed, write_cli_files, write_credentials, write_curl_files
 from qvd.demo.tls import make_certificates, write_private
 from qvd.model.errors import QVDError
 
@@ -203,6 +203,7 @@ class Installation:
             tls / "ca.pem",
         )
         write_curl_files(self.folder, self.credentials)
+        write_cli_files(self.folder, self.credentials)
 
     def _make_database(self, seeded: Path) -> None:
         """C{seeded} is written last: a first start that was cut off begins anew."""

@@ -107,3 +107,17 @@ def write_curl_files(folder: Path, credentials: dict[str, Any]) -> None:
     }
     write_private(folder / "login.json", json.dumps(login).encode())
     write_private(jar, b"")
+
+
+def write_cli_files(folder: Path, credentials: dict[str, Any]) -> None:
+    """C{cli.toml} and C{password}, with which the README calls it by the program C{qvd}. Its token is written there."""
+    profile = {
+        "url": credentials["admin_url"].rstrip("/"),
+        "ca": credentials["ca_file"],
+        "tenant": credentials["tenant"],
+        "name": credentials["admin_user"],
+    }
+    # What JSON writes is a text of TOML as well.
+    lines = ["[profiles.default]", *(f"{name} = {json.dumps(value)}" for name, value in profile.items())]
+    write_private(folder / "cli.toml", "".join(f"{line}\n" for line in lines).encode())
+    write_private(folder / "password", f"{credentials['admin_password']}\n".encode())

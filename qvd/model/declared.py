@@ -51,6 +51,7 @@ class Field:
     @ivar refers: collection whose object of that id must exist, in the caller's scope.
     @ivar superadmin: only for administrators over all tenants.
     @ivar parameters: of C{sql}. A field that has some is for conditions alone.
+    @ivar secret: whoever types it does not want it seen.
     """
 
     name: str
@@ -73,6 +74,7 @@ class Field:
     sorts: bool = True
     superadmin: bool = False
     parameters: tuple[Any, ...] = ()
+    secret: bool = False
 
 
 @frozen(kw_only=True)
@@ -92,6 +94,7 @@ class Resource:
     @ivar superadmin: only administrators over all tenants, where there are several, may change these.
     @ivar superadmin_reads: the same for reading.
     @ivar known_by: field that people know an object by.
+    @ivar columns: fields that lists show unless somebody chose others; empty: the first ones.
     @ivar if_match: whether a change must name the version that it is meant for.
     """
 
@@ -114,6 +117,7 @@ class Resource:
     superadmin_reads: bool = False
     if_match: bool = False
     known_by: str = "name"
+    columns: tuple[str, ...] = ()
 
     @property
     def key(self) -> str:

@@ -6,6 +6,8 @@ from typing import Any
 
 import pytest
 
+from qvd.admin.api import all_collections
+from qvd.admin.resources.views import FIRST, is_column
 from tests.admin.world import ApiWorld, Reply
 from tests.fakes.asynchronous import asynchronous
 
@@ -99,3 +101,12 @@ async def test_who_may_choose_for_others(api: ApiWorld) -> None:
     assert (await api.call(api.boss, "PUT", f"{ALL}?tenant_id=99999", {"columns": []})).problem == "reference-not-found"
     assert (await api.call(api.boss, "PUT", f"{ALL}?tenant_id={api.acme}", {"columns": ["name"]})).status == 200
     assert columns(await api.call(api.anna, "GET", MINE))[0] == ["name"]
+
+
+def test_suggested_columns_are_fields_of_lists() -> None:
+    for collection in all_collections().values():
+        resource = collection.resource
+        assert len(resource.columns) <= FIRST
+        for name in resource.columns:
+            field = resource.get(name)
+            assert field is not None and is_column(field), (resource.name, name)

@@ -24,6 +24,32 @@ async def test_runtime(api: ApiWorld, desks: Desks) -> None:
 
 
 @asynchronous
+async def test_since_when_nobody_uses_it(api: ApiWorld, desks: Desks) -> None:
+    path = f"/vms/{desks.vm}?fields=idle_since,since"
+
+    async def idle() -> object:
+        return (await api.call(api.anna, "GET", path)).body["idle_since"]
+
+    assert await idle() is None, "it does not run"
+    desks.be("running")
+    api.ask("UPDATE vm_runtimes SET since = now() - interval '9 hours' WHERE vm_id = %s", desks.vm)
+    read = (await api.call(api.anna, "GET", path)).body
+    assert read["idle_since"] == read["since"]
+    session = desks.connect()
+    assert await idle() is None, "somebody is connected"
+    api.ask("UPDATE sessions SET state = 'disconnected', ended_at = now() - interval '7 hours' WHERE id = %s", session)
+    between = {"and": [{"field": "idle_since", "op": op, "value": at} for op, at in spans(api, 6, 8)]}
+    found = await api.call(api.anna, "POST", "/vms/search", {"filter": between})
+    assert [each["id"] for each in found.body["items"]] == [desks.vm]
+
+
+def spans(api: ApiWorld, least: int, most: int) -> list[tuple[str, str]]:
+    """Before C{least} hours ago, and after C{most}."""
+    sql = "SELECT to_char(now() - make_interval(hours => %s), 'YYYY-MM-DD\"T\"HH24:MI:SSOF:00') AS at"
+    return [(op, api.ask(sql, hours)[0]["at"]) for op, hours in (("lt", least), ("gt", most))]
+
+
+@asynchronous
 async def test_explain(api: ApiWorld, desks: Desks) -> None:
     path = f"/vms/{desks.vm}/explain"
     never = await api.call(api.anna, "GET", path)

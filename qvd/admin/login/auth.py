@@ -15,6 +15,7 @@ from qvd.admin.endpoint import LOGGED_IN, PUBLIC, Endpoint
 from qvd.admin.login.proofs import clear_cookie, csrf_of, digest, new_proof, read_cookie, set_cookie
 from qvd.admin.login.verify import Verified, by_person, verifier
 from qvd.admin.problems import Problem
+from qvd.admin.schema import SECRET
 from qvd.admin.services import LoginPorts
 from qvd.interfaces import ITransaction
 from qvd.interfaces.logins import Account, Known, NewSession
@@ -23,8 +24,11 @@ from qvd.model.secret import Secret
 
 TAG = "auth"
 Name = Annotated[str, Meta(min_length=1, max_length=256, description="Without the tenant")]
-Password = Annotated[str, Meta(min_length=1, max_length=1024)]
-Code = Annotated[str, Meta(min_length=1, max_length=64, description="Of an authenticator, or a recovery code")]
+Password = Annotated[str, Meta(min_length=1, max_length=1024, extra_json_schema=SECRET)]
+Code = Annotated[
+    str,
+    Meta(min_length=1, max_length=64, description="Of an authenticator, or a recovery code", extra_json_schema=SECRET),
+]
 
 
 class Login(Struct, forbid_unknown_fields=True, kw_only=True):

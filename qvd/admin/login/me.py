@@ -17,7 +17,7 @@ from qvd.admin.login.passwords import check_quality
 from qvd.admin.login.proofs import clear_cookie
 from qvd.admin.login.verify import by_person, verifier
 from qvd.admin.problems import Fault, Problem, not_found
-from qvd.admin.schema import given
+from qvd.admin.schema import SECRET, given
 from qvd.interfaces import ITransaction, Row
 from qvd.model.secret import Secret
 
@@ -62,7 +62,7 @@ class PasswordChange(Struct, forbid_unknown_fields=True, kw_only=True):
     """@ivar current: the password up to now."""
 
     current: Password
-    new: Annotated[str, Meta(max_length=1024)]
+    new: Annotated[str, Meta(max_length=1024, extra_json_schema=SECRET)]
     otp: Code | None = None
 
 

@@ -40,7 +40,7 @@ class Enrolment(Struct, kw_only=True):
 class Confirmation(Struct, forbid_unknown_fields=True, kw_only=True):
     """What it shows."""
 
-    otp: Annotated[str, Meta(pattern=r"^[0-9]{6}$")]
+    otp: Annotated[str, Meta(pattern=r"^[0-9]{6}$", extra_json_schema={"format": "password"})]
 
 
 class RecoveryCodes(Struct, kw_only=True):

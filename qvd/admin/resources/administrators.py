@@ -38,6 +38,7 @@ ADMINISTRATORS = Resource(
     keys={"administrators": "id"},
     joins=tenant_join("a"),
     tenant="a.tenant_id",
+    columns=("name", "description", "blocked", "tenant_name", "created_at"),
     read=("administrator.see-main.",),
     create_acl="administrator.create.",
     delete_acl="administrator.delete.",
@@ -66,6 +67,7 @@ ADMINISTRATORS = Resource(
             most=holdings.LONGEST_PASSWORD,
             filters=False,
             sorts=False,
+            secret=True,
         ),
         description_field("administrator", "administrators", "a"),
         Field(

@@ -15,7 +15,7 @@ from qvd.admin.grants import check_administrator, check_roles
 from qvd.admin.login.verify import check_not_oneself_by_token
 from qvd.admin.problems import Fault, Problem, not_found
 from qvd.admin.resources import acllists
-from qvd.admin.schema import LARGEST
+from qvd.admin.schema import LARGEST, SECRET
 from qvd.interfaces import ITransaction
 from qvd.model.acls import operative
 from qvd.model.declared import SUPERTENANT, Scope, Values
@@ -29,7 +29,9 @@ Number = Annotated[int, msgspec.Meta(ge=0, le=LARGEST)]
 class NewPassword(msgspec.Struct, forbid_unknown_fields=True):
     """Body that sets a password. C{must_change}: it is good for nothing but choosing another one."""
 
-    password: Annotated[str, msgspec.Meta(min_length=SHORTEST_PASSWORD, max_length=LONGEST_PASSWORD)]
+    password: Annotated[
+        str, msgspec.Meta(min_length=SHORTEST_PASSWORD, max_length=LONGEST_PASSWORD, extra_json_schema=SECRET)
+    ]
     must_change: bool = False
 
 

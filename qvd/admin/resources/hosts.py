@@ -40,6 +40,17 @@ def counted(name: str, text: str, sql: str) -> Field:
     return told(name, Kind.INTEGER, text, sql, VMS, filters=False, sorts=False)
 
 
+SUMMARIES = {
+    "block": "block one, so that no VM is placed on it",
+    "unblock": "unblock one, so that VMs are placed on it",
+    "drain": "have one take no VMs any more, and give up those that it has",
+    "undrain": "have one take VMs again",
+    "stop-vms": "stop all VMs on one",
+    "declare-dead": "say that one is dead for good, so that its VMs can start elsewhere",
+    "decommission": "take one out of the farm for good",
+}
+"""Of operations on one node."""
+
 HOSTS = Resource(
     name="host",
     collection="hosts",
@@ -48,6 +59,7 @@ HOSTS = Resource(
     alias="h",
     source="hosts h JOIN host_runtimes r ON r.host_id = h.id",
     keys={"hosts": "id", "host_runtimes": "host_id"},
+    columns=("name", "address", "state", "blocked", "drain", "number_of_vms_running", "memory", "free_memory"),
     read=("host.see-main.",),
     create_acl="host.create.",
     delete_acl="host.delete.",
@@ -256,7 +268,7 @@ class Hosts(Collection):
             action=f"host.{verb}",
             need=acl(needed, superadmin=True),
             handler=handler,
-            summary=f"Nodes: {verb} one",
+            summary=f"Nodes: {SUMMARIES[verb]}",
             body=body,
             answers=answers,
             tag="hosts",

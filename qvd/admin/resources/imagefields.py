@@ -62,6 +62,7 @@ IMAGES = Resource(
     keys={"dis": "id"},
     joins={**tenant_join("d"), "osf": "JOIN osfs o ON o.id = d.osf_id"},
     tenant="d.tenant_id",
+    columns=("osf_name", "version", "state", "blocked", "size", "number_of_running_vms", "published_at", "description"),
     read=("di.see-main.", "osf.see.di-list", "tenant.see.di-list"),
     create_acl="di.create.",
     delete_acl="di.delete.",

@@ -46,6 +46,7 @@ JOBS = Resource(
     keys={"jobs": "id"},
     joins=tenant_join("j"),
     tenant="j.tenant_id",
+    columns=("kind", "state", "object_kind", "object_name", "administrator_name", "created_at", "ended_at"),
     read=(),
     fields=(
         id_field("j"),

@@ -63,6 +63,7 @@ def log_resource(whole: bool) -> Resource:
         tenant="" if whole else "a.tenant_id",
         read=("log.see-main.",),
         known_by="action",
+        columns=("at", "action", "outcome", "problem", "kind", "object_name", "administrator_name", "client_address"),
         fields=(
             id_field("a"),
             Field(name="at", kind=Kind.TIME, text="When", sql="a.at"),

@@ -44,6 +44,7 @@ ROLES = Resource(
     joins=tenant_join("r"),
     tenant="r.tenant_id",
     shared=True,
+    columns=("name", "description", "internal", "fixed", "tenant_name"),
     read=("role.see-main.",),
     create_acl="role.create.",
     delete_acl="role.delete.",

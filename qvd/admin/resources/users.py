@@ -25,6 +25,7 @@ from qvd.admin.resources.common import (
 )
 from qvd.admin.resources.newvms import new_vm_of
 from qvd.admin.resources.vmlists import vms_of
+from qvd.admin.schema import SECRET
 from qvd.interfaces import ITransaction
 from qvd.model.declared import Creates, Field, Kind, Resource, Values
 
@@ -42,6 +43,7 @@ USERS = Resource(
     keys={"users": "id"},
     joins=tenant_join("u"),
     tenant="u.tenant_id",
+    columns=("name", "description", "blocked", "number_of_vms", "tenant_name", "created_at"),
     read=("user.see-main.", "tenant.see.user-list"),
     create_acl="user.create.",
     delete_acl="user.delete.",
@@ -69,6 +71,7 @@ USERS = Resource(
             most=LONGEST_PASSWORD,
             filters=False,
             sorts=False,
+            secret=True,
         ),
         description_field("user", "users", "u"),
         blocked_field("user", "users", "u", "Whether the user may not log in"),
@@ -95,7 +98,7 @@ CASCADE = Parameter("cascade", {"type": "string", "enum": ["vms"]}, "Whether the
 class UserPassword(msgspec.Struct, forbid_unknown_fields=True):
     """Body that sets a user's password."""
 
-    password: Annotated[str, msgspec.Meta(min_length=1, max_length=LONGEST_PASSWORD)]
+    password: Annotated[str, msgspec.Meta(min_length=1, max_length=LONGEST_PASSWORD, extra_json_schema=SECRET)]
 
 
 class Users(Collection):

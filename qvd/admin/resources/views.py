@@ -265,8 +265,9 @@ def reads(principal: Principal, resource: Resource) -> bool:
 
 
 def default(resource: Resource) -> dict[str, list[str]]:
-    """What the declarations suggest: the first fields, and of those the ones that can be filtered by."""
+    """What the declarations suggest: columns, and of those the ones that can be filtered by."""
     plain = [field for field in resource.fields if is_column(field) and field.name not in ("id", "tenant_id")][:FIRST]
+    plain = [field for name in resource.columns if (field := resource.get(name)) is not None] or plain
     filters = [field.name for field in plain if field.filters]
     return {"columns": [field.name for field in plain], "filters_desktop": filters, "filters_mobile": filters[:1]}
 

@@ -54,6 +54,9 @@ def expiration(kind: str, text: str) -> Field:
     )
 
 
+IDLE = """CASE WHEN r.vm_state = 'running' AND coalesce(s.state, 'disconnected') = 'disconnected' THEN greatest(r.since,
+    (SELECT x.ended_at FROM sessions x WHERE x.vm_id = v.id ORDER BY x.started_at DESC LIMIT 1)) END"""
+"""A user's last session before this run does not count: the run is younger."""
 RUNTIME = (
     runtime("phase", Kind.TEXT, "What its node is doing with it", "r.phase"),
     runtime("detail", Kind.TEXT, "The same, in words for its user", "r.detail"),
@@ -75,6 +78,14 @@ RUNTIME = (
         "client_address", Kind.TEXT, "Where its user is connected from", "s.client_address", "session", nullable=True
     ),
     runtime("session_since", Kind.TIME, "When the present session began", "s.started_at", "session", nullable=True),
+    runtime(
+        "idle_since",
+        Kind.TIME,
+        "Since when it runs with nobody connected; null: somebody is, or it does not run",
+        IDLE,
+        "session",
+        nullable=True,
+    ),
 )
 
 VMS = Resource(
@@ -98,6 +109,7 @@ VMS = Resource(
     },
     tenant="v.tenant_id",
     tenant_column="",
+    columns=("name", "user_name", "osf_name", "di_tag", "state", "user_state", "host_name", "blocked"),
     read=("vm.see-main.", *LISTS),
     create_acl="vm.create.",
     delete_acl="vm.delete.",

@@ -1,0 +1,2 @@
+``qvd export`` writes a farm down as a YAML document, by names and without secrets, and ``qvd apply -f farm.yaml`` makes a farm as a document wants it: it shows the difference first (``--dry-run`` stops there), deletes only when asked (``--prune``), and changes nothing the second time.
+``qvd di upload`` sends an image's file with a progress bar, and goes on where it was after an interruption; ``qvd di import`` has the server get one.
