@@ -2,7 +2,8 @@
 """
 Has somebody else look, and waits no longer than the deadlines promise.
 
-A process that waits for a dead file server may be beyond any signal. This one is not: it leaves it behind.
+A process that waits for a dead file server may be beyond any signal. This one is not: it leaves it behind. So it hands
+none of its own files on: whoever reads them would wait for that process, too.
 """
 
 from __future__ import annotations
@@ -11,6 +12,7 @@ import json
 import selectors
 import subprocess
 import sys
+import tempfile
 import time
 from collections.abc import Iterator
 from contextlib import suppress
@@ -22,6 +24,11 @@ COMMAND = (sys.executable, "-P", "-m", "qvd.doctor.look")
 SECONDS, DEEP_SECONDS = 120.0, 3600.0
 """For all checks together, which have their own deadlines."""
 CHUNK = 65536
+MOST_SAID = 2000
+
+
+class Unfinished(Exception):
+    """The process that looks has not told all."""
 
 
 def lines(process: subprocess.Popen[bytes], seconds: float) -> Iterator[bytes | None]:
@@ -48,28 +55,40 @@ def lines(process: subprocess.Popen[bytes], seconds: float) -> Iterator[bytes | 
 def ask(orders: Orders, seconds: float | None = None) -> Iterator[Finding]:
     """All findings, as they come."""
     limit = seconds or (DEEP_SECONDS if orders.wishes.deep else SECONDS)
-    process = subprocess.Popen(COMMAND, stdin=subprocess.PIPE, stdout=subprocess.PIPE)
-    try:
+    with tempfile.TemporaryFile() as complaints:
+        process = subprocess.Popen(COMMAND, stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=complaints)
+        try:
+            yield from told(process, orders, limit)
+        except Unfinished:
+            complaints.seek(0)
+            yield silent(limit, complaints.read()[-MOST_SAID:].decode("utf-8", "replace"))
+        finally:
+            process.kill()
+            with suppress(subprocess.TimeoutExpired):
+                process.wait(1.0)
+
+
+def told(process: subprocess.Popen[bytes], orders: Orders, limit: float) -> Iterator[Finding]:
+    """@raise Unfinished: not all was told in time."""
+    with suppress(BrokenPipeError):
         assert process.stdin is not None
         process.stdin.write(json.dumps(orders.document()).encode() + b"\n")
         process.stdin.close()
-        for line in lines(process, limit):
-            if line is None:
-                yield silent(limit)
-            if not line:
-                return
-            yield finding_of(json.loads(line))
-    finally:
-        process.kill()
-        with suppress(subprocess.TimeoutExpired):
-            process.wait(1.0)
+    for line in lines(process, limit):
+        if line is None:
+            raise Unfinished
+        if not line:
+            return
+        yield finding_of(json.loads(line))
 
 
-def silent(seconds: float) -> Finding:
+def silent(seconds: float, complaints: str = "") -> Finding:
     """Said in place of what is missing."""
+    last = (complaints.strip().splitlines() or [""])[-1]
     found = failure(
         "the doctor itself",
-        f"The process that looks ended early, or did not end within {seconds:g} s: some checks were not made",
-        "see what it wrote on the standard error; run it again with --only and the checks that are missing",
+        f"The process that looks ended early, or did not end within {seconds:g} s, so some checks were not made"
+        + (last and f" ({last})"),
+        "run it again, with --only and the checks that are missing; if that is no better, report it as a fault",
     )
     return found.of("doctor.whole", About.INSTALLATION, seconds)

@@ -13,10 +13,9 @@ from twisted.internet.defer import Deferred
 from twisted.internet.error import ProcessExitedAlready
 from twisted.internet.interfaces import IDelayedCall, IProcessTransport
 from twisted.internet.protocol import ProcessProtocol
-from twisted.logger import Logger
 from twisted.python.failure import Failure
 
-from qvd.doctor.asking import COMMAND, silent
+from qvd.doctor.asking import COMMAND, MOST_SAID, silent
 from qvd.doctor.findings import About, Finding, finding_of
 from qvd.doctor.look import Orders
 from qvd.doctor.report import Report
@@ -42,12 +41,12 @@ class Looking(ProcessProtocol):
     """
 
     transport: IProcessTransport
-    log = Logger()
 
     def __init__(self, orders: Orders) -> None:
         self.done: Deferred[list[Finding]] = Deferred()
         self._orders = orders
         self._rest = b""
+        self._said = b""
         self._found: list[Finding] = []
 
     def connectionMade(self) -> None:
@@ -63,7 +62,7 @@ class Looking(ProcessProtocol):
                 self.end(whole=True)
 
     def errReceived(self, data: bytes) -> None:
-        self.log.debug("the doctor: {said}", said=data.decode("utf-8", "replace")[-2000:])
+        self._said = (self._said + data)[-MOST_SAID:]
 
     def processEnded(self, reason: Failure) -> None:
         self.end(whole=False)
@@ -76,7 +75,9 @@ class Looking(ProcessProtocol):
             self.transport.signalProcess("KILL")
         except ProcessExitedAlready:
             pass
-        self.done.callback(self._found if whole else [*self._found, silent(seconds)])
+        self.done.callback(
+            self._found if whole else [*self._found, silent(seconds, self._said.decode("utf-8", "replace"))]
+        )
 
 
 class Doctor:
