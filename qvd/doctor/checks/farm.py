@@ -127,13 +127,14 @@ def look_at_sessions(place: Place) -> Iterator[Finding]:
     with place.reading() as reader:
         rows = reader.rows(
             "SELECT s.id::text, v.name AS vm, n.name AS node, CASE"
+            " WHEN s.started_at > now() - interval '2 minutes' THEN NULL"
             " WHEN s.host_epoch < h.epoch AND s.instance IS NULL THEN 'its node has begun anew since'"
             " WHEN h.lease_until < clock_timestamp() - interval '1 minute' THEN 'the lease of its node is over'"
             " WHEN r.vm_state = 'stopped' AND r.since < now() - interval '1 minute' THEN 'its VM is stopped'"
             " WHEN r.session_id IS DISTINCT FROM s.id THEN 'its VM has another session, or none' END AS why"
             " FROM sessions s JOIN vms v ON v.id = s.vm_id JOIN vm_runtimes r ON r.vm_id = s.vm_id"
             " JOIN hosts n ON n.id = s.host_id JOIN host_runtimes h ON h.host_id = n.id"
-            " WHERE s.ended_at IS NULL AND s.started_at < now() - interval '2 minutes' ORDER BY s.started_at"
+            " WHERE s.ended_at IS NULL ORDER BY s.started_at"
         )
     found = [
         warning(
