@@ -40,7 +40,7 @@ class Looking(ProcessProtocol):
     @ivar done: fires with the findings. The process itself may be there for longer, if it hangs.
     """
 
-    transport: IProcessTransport
+    transport: IProcessTransport | None = None
 
     def __init__(self, orders: Orders) -> None:
         self.done: Deferred[list[Finding]] = Deferred()
@@ -49,7 +49,13 @@ class Looking(ProcessProtocol):
         self._said = b""
         self._found: list[Finding] = []
 
+    def complain(self, why: str) -> None:
+        """There can be no process."""
+        self._said = why.encode()
+        self.end(whole=False)
+
     def connectionMade(self) -> None:
+        assert self.transport is not None
         self.transport.writeToChild(0, json.dumps(self._orders.document()).encode() + b"\n")
         self.transport.closeChildFD(0)
 
@@ -72,7 +78,8 @@ class Looking(ProcessProtocol):
         if self.done.called:
             return
         try:
-            self.transport.signalProcess("KILL")
+            if self.transport is not None:
+                self.transport.signalProcess("KILL")
         except ProcessExitedAlready:
             pass
         self.done.callback(
@@ -122,7 +129,10 @@ class Doctor:
         environment = {name: value for name, value in os.environ.items() if name not in NOT_HANDED_ON}
         self._deadline = self._reactor.callLater(self._seconds, looking.end, False, self._seconds)
         looking.done.addCallback(self._looked)
-        self._reactor.spawnProcess(looking, COMMAND[0], COMMAND, env=environment, path="/")
+        try:
+            self._reactor.spawnProcess(looking, COMMAND[0], COMMAND, env=environment, path="/")
+        except OSError as error:
+            looking.complain(error.strerror or str(error))
 
     def _looked(self, found: list[Finding]) -> None:
         self._looking = None

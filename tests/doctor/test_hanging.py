@@ -25,7 +25,7 @@ from tests.doctor.world import Setup, bad, rooted
 from tests.fakes.postgres import RealPostgres
 
 DOCTOR = Path(sys.executable).with_name("qvd-doctor")
-LONGEST = 45.0
+LONGEST = 100.0
 """The longest deadline of what is asked here, and what else it takes on a busy machine."""
 
 

@@ -54,6 +54,18 @@ async def test_one_that_fails_is_told(monkeypatch: pytest.MonkeyPatch, tmp_path:
 
 
 @asynchronous
+async def test_a_machine_without_room_for_a_process(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    def refuse(*args: object, **more: object) -> None:
+        raise OSError(11, "Resource temporarily unavailable")
+
+    asked = doctor(monkeypatch, tmp_path / "c", *TELLS)
+    with monkeypatch.context() as patched:
+        patched.setattr(reactor, "spawnProcess", refuse)
+        document, _ = await asked.report()
+    assert "Resource temporarily unavailable" in document["findings"][0]["sentence"]
+
+
+@asynchronous
 async def test_who_goes_away_takes_nothing_from_the_others(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     asked = doctor(monkeypatch, tmp_path / "c", *TELLS)
     gone: Any = Deferred.fromCoroutine(asked.report())

@@ -30,7 +30,7 @@ def look_at_nodes(place: Place) -> Iterator[Finding]:
         )
     for row in rows:
         looked_at, lease = f"node {row['name']}", row["lease"]
-        vms = f" {row['vms']} VMs are bound to it." if row["vms"] else ""
+        vms = f" {row['vms']} {'VM depends' if row['vms'] == 1 else 'VMs depend'} on it." if row["vms"] else ""
         match row["state"]:
             case "lost":
                 yield failure(
@@ -119,7 +119,7 @@ def look_at_vms(place: Place) -> Iterator[Finding]:
     ]
     yield from few(found)
     if not found:
-        yield ok("virtual machines", f"none is stuck; {total} are not stopped")
+        yield ok("virtual machines", f"none is stuck, of those that are not stopped ({total})")
 
 
 def look_at_sessions(place: Place) -> Iterator[Finding]:
@@ -147,7 +147,7 @@ def look_at_sessions(place: Place) -> Iterator[Finding]:
     ]
     yield from few(found)
     if not found:
-        yield ok("sessions", f"{len(rows)} are open, and served")
+        yield ok("sessions", f"all that are open ({len(rows)}) are served")
 
 
 def look_at_jobs(place: Place) -> Iterator[Finding]:

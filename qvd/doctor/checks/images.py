@@ -53,7 +53,7 @@ def look_at_files(place: Place) -> Iterator[Finding]:
     wrong = [found for row in rows if (found := file_fault(folder, row)) is not None]
     yield from few(wrong)
     if not wrong:
-        yield ok(str(folder), f"the files of {len(rows)} published images are there")
+        yield ok(str(folder), f"the files of all published images ({len(rows)}) are there")
 
 
 def named(row: dict[str, Any]) -> str:
@@ -180,7 +180,7 @@ def look_at_tags(place: Place) -> Iterator[Finding]:
             wrong.append(failure(f"tag {row['di_tag']!r} of {row['osf']!r}", f"{refusal}: {who} cannot start", PUBLISH))
     yield from few(wrong)
     if not wrong:
-        yield ok("tags of VMs", f"{sum(row['vms'] for row in rows)} VMs have an image to start from")
+        yield ok("tags of VMs", f"each of them ({sum(row['vms'] for row in rows)}) has an image to start from")
 
 
 def look_at_types(place: Place) -> Iterator[Finding]:
