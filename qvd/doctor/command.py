@@ -6,7 +6,7 @@ from __future__ import annotations
 import json
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, Protocol
 
 import click
 
@@ -15,7 +15,7 @@ from qvd.doctor.catalogue import CHECKS, IDS, SERVER, SETTINGS
 from qvd.doctor.findings import About
 from qvd.doctor.look import Orders
 from qvd.doctor.place import Wishes
-from qvd.doctor.report import UNKNOWN, Report
+from qvd.doctor.report import UNKNOWN, Report, report_of
 
 FILES = {About.NODE: Path("/etc/qvd/node.conf"), About.ADMIN: Path("/etc/qvd/admin.conf")}
 DEMO = ".demo"
@@ -62,6 +62,23 @@ def files_of(node: Path | None, admin: Path | None, demo: str | None) -> dict[Ab
     return {about: path.absolute() for about, path in files.items()}
 
 
+class Calls(Protocol):
+    """What the program C{qvd} gives its commands: it knows the server, and who asks."""
+
+    def call(self, method: str, path: str) -> Any:
+        """An answer, with its C{body}."""
+
+
+def asked_of(session: Calls | None) -> Report:
+    """What the administration's own doctor says.
+
+    @raise click.UsageError: nobody here knows the server.
+    """
+    if session is None:
+        raise Wrong("--server is for the program qvd, which knows the server: qvd doctor --server")
+    return report_of(session.call("GET", "/doctor").body)
+
+
 def checked(only: Sequence[str]) -> Sequence[str]:
     """@raise click.UsageError: there is no such check."""
     for name in only:
@@ -81,6 +98,7 @@ def listing() -> str:
 @click.option("--node", type=click.Path(path_type=Path), metavar="FILE", help="Settings of a node.")
 @click.option("--admin", type=click.Path(path_type=Path), metavar="FILE", help="Settings of an administration.")
 @click.option("--demo", is_flag=False, flag_value=DEMO, metavar="[FOLDER]", help=f"The demo in FOLDER ({DEMO}).")
+@click.option("--server", is_flag=True, help="What the administration tells of itself and of the installation.")
 @click.option("--only", multiple=True, metavar="CHECK", help="Only this check, or all of a subject: tls. Repeatable.")
 @click.option("--name", "names", multiple=True, metavar="NAME", help="A name that clients dial. Repeatable.")
 @click.option("--deep", is_flag=True, help="Read whole images, which takes minutes.")
@@ -93,6 +111,7 @@ def command(
     node: Path | None,
     admin: Path | None,
     demo: str | None,
+    server: bool,
     only: Sequence[str],
     names: Sequence[str],
     deep: bool,
@@ -104,8 +123,11 @@ def command(
     if lists:
         click.echo(listing())
         return
-    orders = Orders(files_of(node, admin, demo), checked(only), Wishes(tuple(names), deep))
-    report = Report(tuple(ask(orders)))
+    if server:
+        report = asked_of(context.obj)
+    else:
+        orders = Orders(files_of(node, admin, demo), checked(only), Wishes(tuple(names), deep))
+        report = Report(tuple(ask(orders)))
     click.echo(json.dumps(report.document(), indent=2) if as_json else report.text(everything), nl=as_json)
     context.exit(report.status)
 

@@ -11,7 +11,8 @@ from click.testing import CliRunner, Result
 from qvd.doctor import command as module
 from qvd.doctor.catalogue import IDS
 from qvd.doctor.command import command
-from qvd.doctor.report import CLEAN, FAILED, UNKNOWN, WARNED
+from qvd.doctor.findings import About, failure
+from qvd.doctor.report import CLEAN, FAILED, UNKNOWN, WARNED, Report
 from tests.doctor.world import Setup, certificate
 
 
@@ -60,6 +61,24 @@ def test_a_folder_like_the_demos(setup: Setup) -> None:
 def test_every_check_is_listed() -> None:
     listed = [line.split()[0] for line in run("--list").output.splitlines()]
     assert listed == list(IDS)
+
+
+class Session:
+    """As the program C{qvd} has one."""
+
+    def call(self, method: str, path: str) -> Session:
+        assert (method, path) == ("GET", "/doctor")
+        findings = Report((failure("it", "It is broken", "mend it").of("x.y", About.ADMIN, 0.1),))
+        self.body = {**findings.document(), "age": 1.5}
+        return self
+
+
+def test_the_administrations_own_findings() -> None:
+    done = CliRunner().invoke(command, ["--server"], obj=Session())
+    assert done.exit_code == FAILED
+    assert done.output.startswith("FAILURE  x.y  it\n         It is broken.\n         Mend: mend it\n")
+    alone = run("--server")
+    assert alone.exit_code == UNKNOWN and "qvd doctor --server" in alone.output
 
 
 @pytest.mark.parametrize("words", [["--only", "nothing"], ["--nonsense"], ["word"]])
