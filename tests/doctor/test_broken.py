@@ -197,7 +197,7 @@ CASES = (
          frozenset({"files.secrets"})),
     Case("no such database", both(database__name="nowhere"), "database.reachable", "does not exist", "createdb",
          frozenset({"storage.there"})),
-    Case("no such host", both(database__host="db.invalid"), "database.reachable", "host name", "correct database.host"),
+    Case("no such host", both(database__host="db..invalid"), "database.reachable", "host name", "database.host"),
     Case("nobody at the port", both(database__host="127.0.0.1", database__port=1), "database.reachable",
          "Connection refused", "start PostgreSQL"),
     Case("schema too old", sql("UPDATE versions SET version = version - 1 WHERE component = 'schema'",
@@ -208,6 +208,8 @@ CASES = (
          "was changed after", "unchanged files"),
     Case("a right taken away", sql("REVOKE UPDATE ON host_runtimes FROM qvd_node"), "database.rights",
          "may not UPDATE on host_runtimes", "GRANT UPDATE ON host_runtimes TO qvd_node"),
+    Case("a function taken away", sql("REVOKE EXECUTE ON FUNCTION vm_parameters_of(integer) FROM qvd_node"),
+         "database.rights", "may not call vm_parameters_of", "GRANT EXECUTE ON FUNCTION vm_parameters_of(integer)"),
     Case("superuser", node(database__user="postgres"), "database.rights", "superuser", "set database.user to qvd_node"),
     Case("read-only database", sql("DO $$ BEGIN EXECUTE format("
          "'ALTER DATABASE %I SET default_transaction_read_only = on', current_database()); END $$"),

@@ -172,6 +172,20 @@ def grants() -> Mapping[tuple[str, str, str], frozenset[str]]:
     return {key: frozenset({""} if "" in names else names) for key, names in given.items()}
 
 
+FUNCTION = re.compile(r"^GRANT\s+EXECUTE\s+ON\s+FUNCTION\s+(\w+\s*\([^)]*\))\s+TO\s+([^;]+?);", re.M)
+
+
+@cache
+def functions(role: str) -> Sequence[str]:
+    """What the migrations let a role call."""
+    given = [found for migration in migrate.read_migrations() for found in FUNCTION.findall(migration.sql)]
+    return [function for function, roles in given if role in re.split(r"\s*,\s*", roles.strip())]
+
+
+UNCALLED = """
+    SELECT name FROM unnest(%s::text[]) AS wanted (name)
+    WHERE to_regprocedure(name) IS NOT NULL AND NOT has_function_privilege(to_regprocedure(name), 'EXECUTE')
+"""
 LACKING = """
     SELECT table_name, privilege, column_name
     FROM unnest(%(tables)s::text[], %(privileges)s::text[], %(columns)s::text[])
@@ -204,6 +218,7 @@ def look_at_rights(place: Place) -> Iterator[Finding]:
         lacking = reader.rows(
             LACKING, {"tables": list(tables), "privileges": list(privileges), "columns": list(columns)}
         )
+        uncalled = reader.rows(UNCALLED, (list(functions(role)),))
         too_many = reader.one(TOO_MANY)
     looked_at = f"the role {user} in {place.settings.text('database.name')}"
     if lacking:
@@ -215,6 +230,9 @@ def look_at_rights(place: Place) -> Iterator[Finding]:
         if user != role:
             cure += f" And have {user} be {role}: GRANT {role} TO {user}; or set database.user to {role}"
         yield failure(looked_at, f"It may not {first['privilege']} on {first['table_name']}{column}{more}", cure)
+    for each in uncalled:
+        cure = f"as the owner of the schema: GRANT EXECUTE ON FUNCTION {each['name']} TO {role};"
+        yield failure(looked_at, f"It may not call {each['name']}", cure)
     if too_many["super"] or too_many["owned"]:
         what = "is a superuser" if too_many["super"] else "owns the tables"
         yield warning(
@@ -222,7 +240,7 @@ def look_at_rights(place: Place) -> Iterator[Finding]:
             f"It {what}: whoever has its password can rewrite history and schema",
             f"set database.user to {role}, and keep the owner for qvd-db",
         )
-    if not lacking and not (too_many["super"] or too_many["owned"]):
+    if not lacking and not uncalled and not (too_many["super"] or too_many["owned"]):
         yield ok(looked_at, f"it may do what {role} must, and owns nothing")
 
 
