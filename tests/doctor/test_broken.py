@@ -193,7 +193,7 @@ CASES = (
     Case("password for all", password_for_all, "files.secrets", "Everybody", "chmod 600"),
     Case("key for all", lambda setup: (setup.tls / "key.pem").chmod(0o644), "files.secrets", "Everybody", "chmod 600",
          frozenset({"tls.key"})),
-    Case("no key", lambda setup: (setup.tls / "key.pem").unlink(), "tls.key", "No such file", "put it there",
+    Case("no key", lambda setup: (setup.tls / "key.pem").unlink(), "tls.key", "does not exist", "put it there",
          frozenset({"files.secrets"})),
     Case("no such database", both(database__name="nowhere"), "database.reachable", "does not exist", "createdb",
          frozenset({"storage.there"})),

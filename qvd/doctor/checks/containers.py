@@ -129,7 +129,7 @@ def look_at_groups(place: Place) -> Iterator[Finding]:
         )
         return
     there = found.legacy | found.unified
-    version = "version 2" if found.unified else "version 1"
+    version = " and ".join(f"version {number}" for number, part in ((1, found.legacy), (2, found.unified)) if part)
     if not there:
         yield failure(
             "control groups",

@@ -148,14 +148,17 @@ def look_at_key(place: Place) -> Iterator[Finding]:
     if any(path.exists() and not os.access(path, os.R_OK) for path in (cert, key)):
         yield not_applicable(looked_at, f"{who()} cannot read them; run the doctor as root")
         return
+    lacking = [str(path) for path in (cert, key) if not path.exists()]
+    if lacking:
+        text = f"{place.daemon} cannot start: {' and '.join(lacking)} does not exist"
+        yield failure(looked_at, text, "put it there, or correct the settings")
+        return
     try:
         make_server_context(cert, key)
     except SettingsError as error:
         mend = "put the certificate and the key that it was made for into these two files"
         if "chmod" in error.text:
             mend = f"chmod 600 {key}"
-        elif not (cert.exists() and key.exists()):
-            mend = "put it there, or correct the settings"
         yield failure(looked_at, f"{place.daemon} cannot start: {error.text}", mend)
         return
     yield ok(looked_at, "they belong together")
