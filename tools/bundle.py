@@ -77,6 +77,9 @@ def program_place(script: str) -> tuple[str, str]:
             return "qvd-client", "client"
         case "qvd" | "qvd-db":
             return "qvd-admin", "node"
+        case "qvd-doctor":
+            # Of nodes and administrations alike.
+            return "qvd-common", "node"
         case _:
             return "qvd-node", "node"
 

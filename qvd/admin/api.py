@@ -18,6 +18,7 @@ from qvd.admin.login.endpoints import login_endpoints
 from qvd.admin.resources.administrators import Administrators
 from qvd.admin.resources.adminlogins import AdministratorLogins
 from qvd.admin.resources.configuration import Configuration
+from qvd.admin.resources.doctor import Doctor
 from qvd.admin.resources.hosts import Hosts
 from qvd.admin.resources.images import Images
 from qvd.admin.resources.jobs import Jobs
@@ -61,6 +62,7 @@ OTHERS: Sequence[type[Operations]] = (
     AuditRetention,
     ViewSettings,
     Stats,
+    Doctor,
     Find,
     OwnTenant,
     Quotas,

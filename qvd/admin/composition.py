@@ -6,6 +6,7 @@ from __future__ import annotations
 import os
 import socket
 from collections.abc import Callable, Sequence
+from pathlib import Path
 from random import Random
 from typing import Any
 
@@ -56,6 +57,8 @@ from qvd.db.replies import Replies
 from qvd.db.roles import Authority, Roles
 from qvd.db.secondfactors import SecondFactors
 from qvd.db.statistics import Statistics
+from qvd.doctor.findings import About
+from qvd.doctor.service import Doctor
 from qvd.hkd.notify import Pulse
 from qvd.hkd.serving import Listener, Steps
 from qvd.model.placement import Weights
@@ -148,6 +151,7 @@ class Composition:
         authority, policy = Authority(self.pool), LoginSettings(self.pool)
         logins = Logins(self.pool)
         self.gate = SessionGate(logins, authority, policy)
+        self.doctor = Doctor(self.machine.reactor, About.ADMIN, Path(self.settings.source))
         return Services(
             database=self.pool,
             records=self.records,
@@ -174,6 +178,7 @@ class Composition:
             places=configured.image_places(self.settings),
             image_tags=ImageTags(),
             image_work=ImageWork(self.machine.reactor),
+            doctor=self.doctor,
         )
 
     def _parts(self) -> Sequence[Part]:
@@ -185,6 +190,7 @@ class Composition:
             Steps(self.hasher.start, self._stop_hasher),
             Steps(self.bells.start, lambda: Deferred.fromCoroutine(self.bells.stop())),
             Steps(self._start_images, self._stop_images),
+            Steps(lambda: None, self.doctor.stop),
             Steps(self.jobs.start, lambda: Deferred.fromCoroutine(self.jobs.stop())),
             OldRows(self.services),
             Steps(self.feed.startService, self.feed.stopService),

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Mapping
 from typing import TYPE_CHECKING, Any, Protocol
 
 from attrs import define, frozen
@@ -70,6 +70,13 @@ class Principals(Protocol):
         or it or its tenant is blocked."""
 
 
+class Doctor(Protocol):
+    """Says what is wrong."""
+
+    async def report(self) -> tuple[Mapping[str, Any], float]:
+        """The document of a report, as C{qvd-doctor --json} writes it, and its age in seconds."""
+
+
 @frozen(kw_only=True)
 class LoginPorts:
     """What logins work with."""
@@ -88,6 +95,7 @@ class Services:
     @ivar feed: tells events; L{None}: this service tells none.
     @ivar places: where images are kept; L{None}: this service has none, and can receive none.
     @ivar image_work: threads for the files of images.
+    @ivar doctor: L{None}: this service has none.
     """
 
     database: IDatabase
@@ -110,3 +118,4 @@ class Services:
     reactor: Any
     feed: Feed | None = None
     places: ImagePlaces | None = None
+    doctor: Doctor | None = None

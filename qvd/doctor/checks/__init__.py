@@ -1,0 +1,1 @@
+"""What is looked at: one module for each subject. It all blocks."""

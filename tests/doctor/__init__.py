@@ -1,0 +1,1 @@
+"""Tests of the doctor: broken set-ups, each really broken."""
