@@ -12,6 +12,7 @@ VERBS = {"read": "show", "update": "set"}
 PLACES = {
     "event.watch": ("events",),
     "auth.login": ("login",),
+    "doctor.read": ("doctor",),
     "auth.logout": ("logout",),
 }
 """Operations that commands of their own stand for (L{qvd.cli.extras})."""
