@@ -28,6 +28,9 @@ FILL = f"""
         SELECT u.tenant_id, u.id, o.id, 'vm' || n
         FROM users u JOIN osfs o ON o.tenant_id = u.tenant_id AND o.name = 'desk1',
         generate_series(1, {VMS // USERS}) n;
+    INSERT INTO properties (tenant_id, key, kinds) VALUES (0, 'site', ARRAY['vm']);
+    INSERT INTO vm_properties (vm_id, tenant_id, key, value)
+        SELECT id, tenant_id, 'site', 'site' || id % 10 FROM vms WHERE id % 2 = 0;
     INSERT INTO hosts (name, address) SELECT 'node' || n, '10.0.0.' || n FROM generate_series(1, 50) n;
     UPDATE vm_runtimes SET vm_state = 'running', host_id = vm_id % 50 + 1, host_epoch = 1, vm_address = '10.1.0.1',
         vm_vma_port = 3030, vm_x_port = 4100, desired_state = 'running' WHERE vm_id % 3 = 0;
@@ -37,6 +40,7 @@ LISTS = {
     "filter and sort": "/vms?state=running&sort=-name&limit=50",
     "name by prefix": "/vms?name[prefix]=vm1&sort=name&limit=50",
     "by user's name": "/vms?user_name=user4711&limit=50",
+    "by property": "/vms?property.site=site4&sort=name&limit=50",
     "1,000th page": "/vms?limit=50&page=1000",
     "1,000th page, sorted": "/vms?sort=-name&limit=50&page=1000",
     "no count": "/vms?state=running&sort=-name&limit=50&count=false",

@@ -62,15 +62,19 @@ def property_field(resource: Resource, principal: Principal, name: str) -> Field
     needed, over_all = f"{owner.kind}.see.properties", principal.superadmin or not principal.multitenant
     if not principal.holds(needed) or not (owner.tenant or over_all):
         raise Problem("forbidden-filter", f"You may not use {name} as a filter", acl=needed)
-    whose = "d.tenant_id IN (0, x.tenant_id)" if owner.tenant else "'host' = ANY (d.kinds)"
     hidden = "d.type = 'secret'" + ("" if over_all else " OR d.tenant_id = 0")
+    # Not correlated, so that it is found out once for a statement and not for each of its objects.
+    if owner.tenant:
+        barred = f"ARRAY(SELECT d.tenant_id FROM properties d WHERE d.key = %s AND ({hidden})) && ARRAY[0, x.tenant_id]"
+    else:
+        barred = f"EXISTS (SELECT FROM properties d WHERE d.key = %s AND 'host' = ANY (d.kinds) AND ({hidden}))"
     return Field(
         name=name,
         kind=Kind.TEXT,
         text="Value of a property",
-        sql=f"(SELECT x.value FROM {owner.values} x WHERE x.{owner.column} = {resource.key} AND x.key = %s"
-        f" AND NOT EXISTS (SELECT FROM properties d WHERE d.key = x.key AND {whose} AND ({hidden})))",
-        parameters=(key,),
+        sql=f"(SELECT x.value FROM {owner.values} x"
+        f" WHERE x.{owner.column} = {resource.key} AND x.key = %s AND NOT {barred})",
+        parameters=(key, key),
         nullable=True,
         sorts=False,
     )
