@@ -61,6 +61,7 @@ def command(session: Session, source: str, dry_run: bool, prune: bool) -> None:
     try:
         wanted = read(parse(text, name), fields)
         farm = reading.read(Reads(session), fields)
+        farm = reading.complete(Reads(session), farm, wanted.items.values())
         steps = plan(wanted, farm, fields, prune)
     except DocumentError as error:
         raise usage(str(error)) from None
@@ -121,6 +122,8 @@ def read_text(session: Session, source: str) -> str:
 def show(session: Session, steps: Sequence[Step]) -> None:
     """What is to be done: for people as lines, for programs as objects."""
     screen = session.screen
+    if screen.quiet:
+        return
     if screen.format != "table":
         screen.rows([document_of(step) for step in steps])
         return

@@ -48,6 +48,7 @@ def plan(wanted: Wanted, farm: Farm, fields: Mapping[str, Fields], prune: bool =
         items = [item for item in wanted.items.values() if item.kind == kind.name]
         for item in ordered(items) if kind.name == "role" else items:
             check_readable(item, farm)
+            check_secrets(item, wanted, farm)
             check_references(item, wanted, farm)
             item = normal(item, wanted, farm) if kind.name == "role" else item
             steps += step_of(item, farm, fields[kind.name], prune)
@@ -60,6 +61,9 @@ def configuration_steps(wanted: Wanted, farm: Farm) -> Iterator[Step]:
         return
     if "configuration" in farm.withheld:
         raise DocumentError(item.places[""], "the configuration is nothing that you may see")
+    for name in item.values:
+        if name in farm.secrets:
+            raise DocumentError(item.places[name], f"{name} is a secret: qvd config set")
     changes = merged(item.values, farm.configuration.values, False)
     if changes:
         yield Step("change", item, farm.configuration, changes)
@@ -130,6 +134,21 @@ def check_readable(item: Item, farm: Farm) -> None:
     for name, what in (("properties", "property values"), ("configuration", "configuration"), ("quotas", "quotas")):
         if name in item.values and what in farm.withheld:
             raise DocumentError(item.places[name], f"{name} of {item.title} are nothing that you may see")
+
+
+def check_secrets(item: Item, wanted: Wanted, farm: Farm) -> None:
+    """@raise DocumentError: it says a secret, which should not be in a file, and which nobody could compare."""
+    for name in item.values.get("configuration", ()):
+        if name in farm.secrets:
+            raise DocumentError(item.places["configuration"], f"{name} of {item.title} is a secret: qvd config set")
+    for name in item.values.get("properties", ()):
+        for tenant in (item.key[0], OVER_ALL):
+            at = ("property", (tenant, name))
+            definition = wanted.items.get(at) or farm.items.get(at)
+            if definition is not None and definition.values.get("type") == "secret":
+                raise DocumentError(
+                    item.places["properties"], f"{name} of {item.title} is a secret: qvd {item.kind} set-property"
+                )
 
 
 def check_references(item: Item, wanted: Wanted, farm: Farm) -> None:

@@ -3,10 +3,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from functools import partial
 from typing import Any, Protocol
 
-from attrs import frozen
+from attrs import evolve, frozen
 
 from qvd.declarative.kinds import (
     ADMINISTRATOR,
@@ -59,6 +60,7 @@ class Farm:
     @ivar configuration: of the installation.
     @ivar own: key of the account that the caller uses.
     @ivar withheld: kinds that the caller may not read.
+    @ivar secrets: keys of the configuration whose values nobody is told.
     """
 
     items: Mapping[tuple[str, Key], Item]
@@ -66,27 +68,50 @@ class Farm:
     over_all: bool
     own: Key = ()
     withheld: frozenset[str] = frozenset()
+    secrets: frozenset[str] = frozenset()
 
     def find(self, kind: str, key: Key) -> Item | None:
         return self.items.get((kind, key))
 
 
-def read(api: Reads, fields: Mapping[str, Fields]) -> Farm:
-    """All of it."""
-    return Reader(api, fields).read()
+def read(api: Reads, fields: Mapping[str, Fields], whole: bool = False) -> Farm:
+    """All of it.
+
+    @param whole: with those properties, too, that have no definition: they are read object by object.
+    """
+    return Reader(api, fields, whole).read()
+
+
+def complete(api: Reads, farm: Farm, wanted: Iterable[Item]) -> Farm:
+    """The farm with those properties of wanted objects, too, that have no definition, as the product's own have none:
+    they are read object by object."""
+    items = dict(farm.items)
+    defined = {item.name for item in items.values() if item.kind == PROPERTY.name}
+    for item in wanted:
+        there = items.get((item.kind, item.key))
+        keys = item.values.get("properties", {}).keys() - defined
+        if there is None or not keys:
+            continue
+        found = api.get(f"/{BY_NAME[item.kind].collection}/{there.number}/properties")["items"]
+        values = {each["key"]: each["value"] for each in found if each["key"] in keys}
+        whole = {**there.values, "properties": {**there.values.get("properties", {}), **values}}
+        items[item.kind, item.key] = evolve(there, values=whole)
+    return evolve(farm, items=items)
 
 
 class Reader:
     """@ivar keys: of objects by kind and number."""
 
-    def __init__(self, api: Reads, fields: Mapping[str, Fields]) -> None:
+    def __init__(self, api: Reads, fields: Mapping[str, Fields], whole: bool) -> None:
         self.api = api
+        self.whole = whole
         self.fields = fields
         self.items: dict[tuple[str, Key], Item] = {}
         self.keys: dict[tuple[str, int], Key] = {}
         self.over_all = True
         self.own: Key = ()
         self.withheld: set[str] = set()
+        self.secrets: set[str] = set()
 
     def read(self) -> Farm:
         me = self.api.get("/auth/session")
@@ -98,8 +123,12 @@ class Reader:
             if kind in (TENANT, HOST) and not self.over_all and me["multitenant"]:
                 self.withheld.add(kind.name)
                 continue
-            self.attempt(kind.name, lambda kind=kind: self.read_kind(kind))  # type: ignore[misc]
-        self.attempt("property values", self.property_values)
+            self.attempt(kind.name, partial(self.read_kind, kind))
+        if self.whole:
+            for name in OWNERS:
+                self.attempt(f"properties of {name}", partial(self.properties_of_each, name))
+        else:
+            self.attempt("property values", self.property_values)
         self.drop_strangers()
         own = self.keys.get((ADMINISTRATOR.name, me["administrator_id"]), ())
         # Who has one tenant of several sets keys for that tenant, without saying so.
@@ -107,7 +136,7 @@ class Reader:
         whole: dict[str, Any] = {}
         self.attempt("configuration", lambda: whole.update(self.configuration(level, {})))
         configuration = Item("configuration", (), "", whole)
-        return Farm(self.items, configuration, self.over_all, own, frozenset(self.withheld))
+        return Farm(self.items, configuration, self.over_all, own, frozenset(self.withheld), frozenset(self.secrets))
 
     def attempt(self, what: str, work: Callable[[], None]) -> None:
         try:
@@ -195,7 +224,16 @@ class Reader:
     def configuration(self, level: str, place: Mapping[str, int]) -> dict[str, Any]:
         """Keys that are set there. Secrets are not told."""
         found = self.api.get("/config", place)["items"]
+        self.secrets.update(each["key"] for each in found if each["secret"])
         return {each["key"]: each["value"] for each in found if each["source"] == level and not each["secret"]}
+
+    def properties_of_each(self, kind: str) -> None:
+        for item in list(self.items.values()):
+            if item.kind == kind:
+                found = self.api.get(f"/{OWNERS[item.kind].collection}/{item.number}/properties")["items"]
+                values = {each["key"]: each["value"] for each in found if each["type"] != "secret"}
+                if values:
+                    self.replace(item.kind, item.key, {**item.values, "properties": values})
 
     def property_values(self) -> None:
         """By their definitions: object by object it would take as many calls as there are objects."""
@@ -222,8 +260,7 @@ class Reader:
             asked["cursor"] = answer["next"]
 
     def replace(self, kind: str, key: Key, values: Mapping[str, Any]) -> None:
-        old = self.items[kind, key]
-        self.items[kind, key] = Item(kind, key, old.name, values, number=old.number, managed=old.managed)
+        self.items[kind, key] = evolve(self.items[kind, key], values=values)
 
     def drop_strangers(self) -> None:
         """Who is of the common tenant has no section, unless it is a role that somebody made."""

@@ -51,7 +51,7 @@ tenants:
         description: "no"
         properties: {room: 12b}
         vms:
-          desk: {osf: desktop, di_tag: test, ip: 10.3.15.20, properties: {room: "4"}}
+          desk: {osf: desktop, di_tag: test, ip: 10.3.15.20, properties: {room: "4", qvd.client.timezone: CET}}
           other: {osf: bare, blocked: true}
       "42": {blocked: true}
   rival:
@@ -128,6 +128,11 @@ async def test_a_farm_is_made_and_nothing_is_done_twice(world: World) -> None:
     assert acme["quotas"] == {"users": 40, "vms": 100}
     assert acme["users"]["Alice"]["properties"] == {"room": "12b"} and acme["users"]["Alice"]["description"] == "no"
     assert text["hosts"]["node-1"]["properties"] == {"rack": "A3"}
+    desk = acme["users"]["Alice"]["vms"]["desk"]
+    assert desk["properties"] == {"room": "4", "qvd.client.timezone": "CET"}
+    faster = yaml.safe_load(await world.export("--defined-only"))
+    del desk["properties"]["qvd.client.timezone"]
+    assert faster == text
 
 
 @asynchronous
@@ -211,6 +216,7 @@ ERRORS = (
     ("configuration:", "config:", "A farm has no member 'config': did you mean 'configuration'?"),
     ("  rival:", "  acme: #", "'acme' stands here a second time"),
     ('"42"', "alice: {} #", "user acme/alice is here a second time"),
+    ("properties: {room: 12b}", "properties: {pin: '1'}", "pin of user acme/Alice is a secret"),
     ("qvd: 1", "? [a]\n: 1", "a name must be a text"),
 )
 
