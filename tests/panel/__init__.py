@@ -1,1 +1,1 @@
-"""Tests of the web panel without a browser."""
+"""Tests of the web panel."""
