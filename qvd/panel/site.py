@@ -34,6 +34,8 @@ HEADERS = {
     "Content-Security-Policy": POLICY,
     "Cross-Origin-Opener-Policy": "same-origin",
     "Cross-Origin-Resource-Policy": "same-origin",
+    # With no-referrer browsers say that a form comes from nowhere (Origin: null), and the API refuses it.
+    "Referrer-Policy": "same-origin",
     "Permissions-Policy": "camera=(), geolocation=(), microphone=(), payment=(), usb=()",
     "Vary": "Accept-Language, Cookie",
     "X-Frame-Options": "DENY",

@@ -7,7 +7,8 @@ from pathlib import Path
 
 import pytest
 
-from tests.browser.farm import PASSWORD, Farm
+from tests.browser.farm import Farm
+from tests.browser.logins import log_in, log_out
 from tests.browser.serving import Serving
 from tests.browser.window import WIDE, Window, driver
 from tests.conftest import require
@@ -49,7 +50,7 @@ def window(chromium: Window) -> Iterator[Window]:
     """A window that nobody has logged in with. Whatever the test does, nothing is asked of strangers, and the console
     stays empty."""
     chromium.chrome.get("about:blank")
-    chromium.chrome.execute_cdp_cmd("Network.clearBrowserCookies", {})
+    log_out(chromium)
     chromium.size(WIDE)
     chromium.scheme("light")
     chromium.complaints()
@@ -62,15 +63,6 @@ def window(chromium: Window) -> Iterator[Window]:
 @pytest.fixture
 def pictures(tmp_path: Path) -> Path:
     return tmp_path
-
-
-def log_in(window: Window, name: str, tenant: str = "", password: str = PASSWORD) -> None:
-    """By the panel's own form."""
-    window.go("/panel/login")
-    window.fill("name", name)
-    window.fill("tenant", tenant)
-    window.fill("password", password)
-    window.submit("Log in")
 
 
 @pytest.fixture

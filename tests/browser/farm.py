@@ -110,11 +110,29 @@ class Farm:
         self.job("image.import", "succeeded", 1, 1)
         problem = {"type": "/problems/upload-failed", "title": "The upload failed", "detail": "The connection ended"}
         self.job("image.import", "failed", 0, 1, problem=problem)
+        self.role()
         self.trail()
         self.insert(
             "properties (tenant_id, key, description, type, kinds) VALUES (%s, 'room', '', 'text', '{vm,user}')",
             self.acme,
         )
+
+    def examples(self) -> dict[str, int]:
+        """An object of each kind that has something to show."""
+        asked = {
+            "vm": "SELECT id FROM vms WHERE name LIKE 'physics%%'",
+            "host": "SELECT id FROM hosts WHERE name = 'node1'",
+            "osf": "SELECT id FROM osfs WHERE name = 'Debian desktop'",
+            "image": "SELECT id FROM dis WHERE version = '2026.11'",
+            "user": "SELECT id FROM users WHERE login = 'student01'",
+            "tenant": "SELECT id FROM tenants WHERE name = 'acme'",
+            "administrator": "SELECT id FROM administrators WHERE name = 'anna'",
+            "role": "SELECT id FROM roles WHERE name = 'Class keeper'",
+            "job": "SELECT id FROM jobs WHERE state = 'running'",
+            "property": "SELECT id FROM properties WHERE key = 'room'",
+            "entry": "SELECT max(id) AS id FROM audit WHERE action = 'user.update'",
+        }
+        return {name: int(self.ask(sql.replace("%%", "%"))[0]["id"]) for name, sql in asked.items()}
 
     def osf(self, name: str, memory: int) -> int:
         return self.insert("osfs (tenant_id, name, memory) VALUES (%s, %s, %s)", self.acme, name, memory)
@@ -236,6 +254,21 @@ class Farm:
             running,
             running,
         )
+
+    def role(self) -> int:
+        """One of the tenant's own, which inherits, grants and excludes."""
+        made = self.insert(
+            "roles (tenant_id, name, description) VALUES (%s, 'Class keeper', 'Of a class room')", self.acme
+        )
+        self.ask(
+            "INSERT INTO role_parents (role_id, tenant_id, parent_id, parent_tenant_id)"
+            " SELECT %s, %s, id, tenant_id FROM roles WHERE name = 'Operator L1'",
+            made,
+            self.acme,
+        )
+        for acl, positive in (("vm.update.message", True), ("vm.update.disconnect-user", False)):
+            self.ask("INSERT INTO role_acls (role_id, acl, positive) VALUES (%s, %s, %s)", made, acl, positive)
+        return made
 
     def trail(self) -> None:
         """What was done."""

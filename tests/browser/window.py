@@ -64,6 +64,11 @@ class Window:
         metrics = {"width": width, "height": height, "deviceScaleFactor": 1, "mobile": False}
         self.chrome.execute_cdp_cmd("Emulation.setDeviceMetricsOverride", metrics)
 
+    def fit(self, least: tuple[int, int], most: int = 2400) -> None:
+        """As high as the page is, for a picture of all of it."""
+        height = int(self.run("return document.documentElement.scrollHeight"))
+        self.size((least[0], min(max(height, least[1]), most)))
+
     def scheme(self, name: str) -> None:
         """C{light} or C{dark}, as the desktop would say."""
         features = [

@@ -1,0 +1,70 @@
+"""Pictures of the panel's screens, light, dark and narrow: C{python -m tests.browser.shots [--all] [NAME...]}."""
+
+from __future__ import annotations
+
+import sys
+import tempfile
+from pathlib import Path
+
+from qvd.db import migrate
+from tests.browser.farm import Farm
+from tests.browser.logins import log_in, log_out
+from tests.browser.screens import SCREENS, Screen
+from tests.browser.serving import Serving
+from tests.browser.window import NARROW, WIDE, Window, driver
+from tests.fakes.postgres import RealPostgres
+
+ROOT = Path(__file__).resolve().parents[2]
+KEPT, ALL = ROOT / "docs" / "screenshots", ROOT / "build" / "screenshots"
+LOOKS = (("light", WIDE, ""), ("dark", WIDE, "-dark"), ("light", NARROW, "-narrow"))
+
+
+def take(window: Window, farm: Farm, screens: list[Screen], folder: Path) -> None:
+    """Pictures of some screens, in the order of who looks at them."""
+    who = ""
+    for screen in sorted(screens, key=lambda each: each.who):
+        if screen.who != who:
+            log_out(window)
+            log_in(window, screen.who, "*" if screen.who == "root" else "acme")
+            who = screen.who
+        for scheme, size, ending in LOOKS:
+            window.size(size)
+            window.scheme(scheme)
+            window.go(screen.at(farm))
+            window.rest(0.2)
+            window.fit(size)
+            window.shoot(folder / f"{screen.name}{ending}.png")
+            print(folder / f"{screen.name}{ending}.png", flush=True)
+
+
+def main(arguments: list[str]) -> None:
+    """@param arguments: C{--all}, or names of screens: into C{build/}; nothing: those of the documentation."""
+    names = [each for each in arguments if not each.startswith("--")]
+    everything = bool(names) or "--all" in arguments
+    screens = [each for each in SCREENS if (each.name in names if names else everything or each.kept)]
+    server = RealPostgres()
+    with tempfile.TemporaryDirectory() as work:
+        try:
+            server.start()
+            dsn = server.make_template("screens")
+            migrate.initialize(dsn, login_roles=True)
+            farm = Farm(dsn)
+            farm.furnish()
+            (Path(work) / "admin").mkdir()
+            serving = Serving(dsn, Path(work) / "admin")
+            try:
+                serving.await_ready()
+                window = Window(driver(Path(work) / "chromium"), serving.origin)
+                try:
+                    take(window, farm, screens, ALL if everything else KEPT)
+                finally:
+                    window.close()
+            finally:
+                serving.stop()
+            farm.close()
+        finally:
+            server.close()
+
+
+if __name__ == "__main__":
+    main(sys.argv[1:])
