@@ -12,6 +12,7 @@ import segno
 
 from qvd.admin.call import Answer
 from qvd.panel.calls import Reply
+from qvd.panel.segments import segment
 from qvd.panel.site import Panel, Route
 from qvd.panel.texts import N_
 from qvd.panel.visit import Visit, together
@@ -101,7 +102,7 @@ async def end_sessions(visit: Visit) -> Answer:
     """One, or all others."""
     named = visit.form.one("hash")
     if named:
-        reply = await visit.api("DELETE", f"/me/sessions/{named}")
+        reply = await visit.api("DELETE", f"/me/sessions/{segment(named)}")
     else:
         reply = await visit.api("DELETE", "/me/sessions", {"others": "true"})
     if not reply.ok:

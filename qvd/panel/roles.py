@@ -94,6 +94,7 @@ async def tree_page(visit: Visit, problem: Reply | None) -> Answer:
     text, only = visit.query.one("q"), visit.query.one("only")
     known = await visit.api("GET", "/roles", MOST) if visit.may("PUT", "/roles/{id}/parents/{role_id}") else None
     holders = await visit.api("GET", f"{path}/administrators") if visit.may("GET", "/administrators") else None
+    tenants = await tenants_of(visit) if role["fixed"] else Reply(403, None)
     return visit.page(
         "permissions.html",
         200 if problem is None else problem.status,
@@ -102,6 +103,7 @@ async def tree_page(visit: Visit, problem: Reply | None) -> Answer:
         effective=sum(branch.effective for branch in branches),
         total=sum(len(branch.leaves) for branch in branches),
         narrowed=bool(text or only),
+        tenants=tenants.body["items"] if tenants.ok else [],
         q=text,
         only=only,
         by=by,
@@ -146,7 +148,10 @@ async def change_parents(visit: Visit) -> Answer:
 async def clone(visit: Visit) -> Answer:
     """One that can be changed, of one that cannot."""
     role_id = segment(visit.path["id"])
-    reply = await visit.api("POST", f"/roles/{role_id}/clone", None, {"name": visit.form.one("name")})
+    body: dict[str, Any] = {"name": visit.form.one("name")}
+    if visit.form.one("tenant_id"):
+        body["tenant_id"] = int(visit.form.one("tenant_id"))
+    reply = await visit.api("POST", f"/roles/{role_id}/clone", None, body)
     if not reply.ok:
         return await tree_page(visit, reply)
     return visit.go(f"{ROLES}/{reply.body['id']}/permissions", {"done": "made"})

@@ -262,7 +262,7 @@ class Farm:
         )
         self.ask(
             "INSERT INTO role_parents (role_id, tenant_id, parent_id, parent_tenant_id)"
-            " SELECT %s, %s, id, tenant_id FROM roles WHERE name = 'Operator L1'",
+            " SELECT %s, %s, id, tenant_id FROM roles WHERE name = 'Helpdesk'",
             made,
             self.acme,
         )

@@ -12,6 +12,7 @@ from urllib.parse import urlsplit
 
 from selenium.common.exceptions import StaleElementReferenceException, TimeoutException, WebDriverException
 from selenium.webdriver import Chrome, ChromeOptions, ChromeService
+from selenium.webdriver.common.action_chains import ActionChains
 from selenium.webdriver.common.by import By
 from selenium.webdriver.remote.webelement import WebElement
 from selenium.webdriver.support.ui import Select, WebDriverWait
@@ -168,6 +169,10 @@ class Window:
                 return False
 
         self.until(moved, "another page")
+
+    def keys(self, text: str) -> None:
+        """Type, wherever the focus is."""
+        ActionChains(self.chrome).send_keys(text).perform()
 
     def submit(self, name: str) -> None:
         """Press the button of that name, and wait for the page that it opens."""

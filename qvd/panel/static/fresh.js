@@ -15,6 +15,8 @@ class Fresh {
     for (const name of ["added", "changed", "removed", "resync"]) {
       this.source.addEventListener(name, () => this.ask());
     }
+    // What changed between the page and the first event is in neither.
+    if (part.dataset.catchUp !== undefined) this.source.addEventListener("open", () => this.ask(), {once: true});
     document.addEventListener("visibilitychange", () => this.missed && !document.hidden && this.ask());
     window.addEventListener("pagehide", () => this.source.close());
   }
