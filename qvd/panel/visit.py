@@ -185,7 +185,7 @@ class Visit:
         text = self.panel.renderer.render(self, template, values)
         return Answer(status, text.encode(), media="text/html; charset=utf-8")
 
-    def go(self, path: str, query: Query | None = None) -> Answer:
+    def go(self, path: str, query: Query | Sequence[tuple[str, str]] | None = None) -> Answer:
         """Have the browser ask for another page of ours."""
         asked = f"?{urlencode(query, doseq=True)}" if query else ""
         return Answer(303, b"", {"Location": path + asked}, media="text/plain")

@@ -10,8 +10,10 @@ from pathlib import Path
 import pytest
 from babel.messages.extract import extract_from_dir
 
+from qvd.admin.api import all_endpoints
 from qvd.admin.problems import KINDS
 from qvd.panel.texts import LANGUAGES, catalogue, viewer_of
+from qvd.panel.words import declared_texts
 
 PANEL = Path(__file__).resolve().parents[2] / "qvd" / "panel"
 METHODS = [("**.py", "python"), ("**/templates/**.html", "jinja2")]
@@ -28,7 +30,7 @@ def written() -> Iterator[str]:
 
 def needed() -> set[str]:
     """All texts that may be looked up."""
-    return {*written(), *(kind.title for kind in KINDS.values())}
+    return {*written(), *(kind.title for kind in KINDS.values()), *declared_texts(all_endpoints())}
 
 
 @pytest.mark.parametrize("language", [each for each in LANGUAGES if each != "en"])
