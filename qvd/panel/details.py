@@ -16,6 +16,7 @@ from qvd.panel.calls import Reply
 from qvd.panel.cells import Cell, cell, compact, type_of
 from qvd.panel.kinds import ObjectKind, name_of
 from qvd.panel.propertyvalues import values_of
+from qvd.panel.more import more_of
 from qvd.panel.site import Panel, Route
 from qvd.panel.texts import N_
 from qvd.panel.visit import Refused, Visit, together
@@ -94,6 +95,7 @@ class Detail:
             name=str(item.get(kind.known_by) or item["id"]),
             groups=[*groups_of(visit, kind, item), *self._properties(await values_of(visit, kind, number))],
             acts=acts_of(visit, kind, item),
+            more=more_of(visit, kind.collection, item),
             related=[self._table(visit, name, answer, number) for name, answer in found.items() if answer.ok],
             audit=self._audit(visit, audit) if audit is not None and audit.ok else None,
             explanation=await self._read(visit, number, "explain"),

@@ -124,7 +124,7 @@ class Window:
 
     def fill(self, name: str, value: str) -> None:
         """Write into a field of a form, or choose from it."""
-        field = self.one(f"[name='{name}']:not([type=hidden])")
+        field = self.one(f"main [name='{name}']:not([type=hidden]):not(button)")
         if field.tag_name == "select":
             Select(field).select_by_value(value)
         elif field.get_attribute("type") == "file":

@@ -24,7 +24,7 @@ def states(page: Page) -> dict[str, str]:
     for line in page.main.all("li"):
         names = line.all("code")
         if names:
-            found[names[0].text] = next(each.text for each in line.all("span") if each["class"].startswith("state"))
+            found[names[0].text] = next(each.text for each in line.all("span") if each["class"].startswith("mark"))
     return found
 
 
