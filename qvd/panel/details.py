@@ -15,8 +15,8 @@ from qvd.panel.acts import acts_of, number_in
 from qvd.panel.calls import Reply
 from qvd.panel.cells import Cell, cell, compact, type_of
 from qvd.panel.kinds import ObjectKind, name_of
-from qvd.panel.propertyvalues import values_of
 from qvd.panel.more import more_of
+from qvd.panel.propertyvalues import values_of
 from qvd.panel.site import Panel, Route
 from qvd.panel.texts import N_
 from qvd.panel.visit import Refused, Visit, together

@@ -13,6 +13,7 @@ from qvd.panel.home import home
 from qvd.panel.kinds import kinds_of
 from qvd.panel.lists import list_screens
 from qvd.panel.references import reference_screens
+from qvd.panel.search import search
 from qvd.panel.site import Panel, Route
 from qvd.panel.special import SPECIAL
 
@@ -24,5 +25,5 @@ def objects(panel: Panel) -> Sequence[Route]:
     return [route for part in parts for route in part(kinds)(panel)]
 
 
-SCREENS: Sequence[Callable[[Panel], Sequence[Route]]] = (entrance, home, *SPECIAL, objects)
+SCREENS: Sequence[Callable[[Panel], Sequence[Route]]] = (entrance, home, search, *SPECIAL, objects)
 """Where two have a page at the same path, the first counts."""

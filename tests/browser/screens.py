@@ -46,4 +46,32 @@ SPECIAL = (
     Screen("log-entry", "/panel/log/{entry}", kept=True),
     Screen("nowhere", "/panel/nowhere"),
 )
-SCREENS = SPECIAL
+OBJECTS = (
+    Screen("users", "/panel/users", "anna"),
+    Screen("user", "/panel/users/{user}", "anna"),
+    Screen("user-new", "/panel/users/new", "anna"),
+    Screen("user-change", "/panel/users/{user}/edit", "anna"),
+    Screen("user-delete", "/panel/users/{user}/do/delete", "anna"),
+    Screen("vms", "/panel/vms?columns=name,state,user_name,osf_name,host_name", "anna", kept=True),
+    Screen("vms-filtered", "/panel/vms?state=running&sort=-name", "anna"),
+    Screen("vm", "/panel/vms/{vm}", kept=True),
+    Screen("vm-new", "/panel/vms/new", "anna"),
+    Screen("nodes", "/panel/hosts"),
+    Screen("node", "/panel/hosts/{host}"),
+    Screen("osfs", "/panel/osfs", "anna"),
+    Screen("osf", "/panel/osfs/{osf}", "anna"),
+    Screen("osf-new", "/panel/osfs/new", "anna"),
+    Screen("images", "/panel/images", "anna"),
+    Screen("image", "/panel/images/{image}", "anna"),
+    Screen("tenants", "/panel/tenants"),
+    Screen("tenant", "/panel/tenants/{tenant}"),
+    Screen("tenant-purge", "/panel/tenants/{tenant}/do/purge"),
+    Screen("administrators", "/panel/administrators"),
+    Screen("administrator", "/panel/administrators/{administrator}"),
+    Screen("roles", "/panel/roles"),
+    Screen("role", "/panel/roles/{role}"),
+    Screen("properties", "/panel/properties", "anna"),
+    Screen("property", "/panel/properties/{property}", "anna"),
+    Screen("search", "/panel/search?q=student", "anna"),
+)
+SCREENS = (*SPECIAL, *OBJECTS)

@@ -12,7 +12,7 @@ from tests.browser.logins import log_in
 from tests.browser.screens import SCREENS, Screen
 from tests.browser.window import NARROW, WIDE, Window
 
-WAYS = (("light", WIDE), ("dark", WIDE), ("light", NARROW), ("dark", NARROW))
+WAYS = (("light", WIDE), ("dark", WIDE), ("light", NARROW))
 REFUSED = frozenset({"nowhere"})
 """Screens of pages that are not there: the console says so."""
 
