@@ -53,6 +53,7 @@ MENUS: Sequence[tuple[str, Sequence[Entry]]] = (
         (
             Entry(N_("Jobs"), "/panel/jobs", "/jobs"),
             Entry(N_("Audit log"), "/panel/log", "/log"),
+            Entry(N_("Doctor"), "/panel/doctor", "/doctor"),
         ),
     ),
 )

@@ -51,9 +51,14 @@ def test_a_user_an_osf_and_a_vm_that_starts(anna: Window, farm: Farm) -> None:
     anna.run("window.here = true")
     for state, said in (("starting", "Starting"), ("running", "Running")):
         farm.state(vm, state, farm.hosts[0])
-        anna.until(lambda said=said: anna.one("[data-field=state]").text.endswith(said), f"it is shown as {said}")
+        shown(anna, said)
     anna.until(lambda: "Stop" in [each.text.rstrip("…") for each in anna.all("[data-part=acts] button, a")], "Stop")
     assert anna.run("return window.here === true")
+
+
+def shown(window: Window, state: str) -> None:
+    """Wait for the page to say it."""
+    window.until(lambda: window.one("[data-field=state]").text.endswith(state), f"it is shown as {state}")
 
 
 def test_a_list_follows_its_objects(anna: Window, farm: Farm) -> None:

@@ -68,3 +68,14 @@ function find(path, above) {
 }
 
 document.querySelectorAll("[data-fresh]").forEach((part) => new Fresh(part));
+
+// What takes a while to find out comes after the page: a part of another one.
+async function later(place) {
+  const answer = await fetch(place.dataset.later, {credentials: "same-origin"}).catch(() => null);
+  if (!answer || !answer.ok || answer.redirected) return;
+  const page = new DOMParser().parseFromString(await answer.text(), "text/html");
+  const found = page.getElementById(place.dataset.part);
+  if (found) place.replaceChildren(...found.childNodes);
+}
+
+document.querySelectorAll("[data-later]").forEach(later);
