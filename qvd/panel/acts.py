@@ -68,6 +68,9 @@ WARNINGS = {
     "stop-vms": N_("Whoever is connected to its VMs loses what is not saved."),
 }
 
+BESIDES = {"cascade": N_("What belongs to it is deleted with it"), "force": N_("Its values are deleted with it")}
+"""Parameters that a page offers to tick."""
+
 
 @frozen
 class Act:
@@ -162,7 +165,8 @@ class Acting:
             body = {"force": True}
         path = endpoint.path.replace("{id}", str(item["id"]))
         headers = {"if-match": tag} if endpoint.if_match else {}
-        reply = await visit.api(endpoint.method, path, None, body if endpoint.body is not None else None, headers)
+        query = {one: value for one, value, _ in besides(endpoint) if visit.form.one(one) == value}
+        reply = await visit.api(endpoint.method, path, query, body if endpoint.body is not None else None, headers)
         if not reply.ok:
             return await self._page(visit, name, item, form.typed(visit.form, reply.faults), reply)
         return self._after(visit, name, item, reply)
@@ -188,6 +192,7 @@ class Acting:
         dependents = await self._dependents(visit, item) if name in ("delete", "purge") else []
         tried = await self._tried(visit, item) if name == "delete" and problem is None else None
         shown = problem or tried
+        offered = besides(self._endpoint(name))
         confirms = form.get("confirm") is not None
         return visit.page(
             "act.html",
@@ -202,7 +207,8 @@ class Acting:
             form=form,
             confirms=confirms,
             problem=shown,
-            impossible=tried is not None,
+            besides=offered,
+            impossible=tried is not None and not (tried.kind == "has-dependents" and offered),
             advice=advice(shown.kind) if shown is not None else "",
             dependents=dependents,
             harms=harms(name),
@@ -241,6 +247,16 @@ class Acting:
         if reply.status == 202 and isinstance(reply.body, dict) and "id" in reply.body and "kind" in reply.body:
             return visit.go(f"/panel/jobs/{reply.body['id']}", {"done": name})
         return visit.go(f"{self.kind.path}/{item['id']}", {"done": name})
+
+
+def besides(endpoint: Endpoint) -> Sequence[tuple[str, str, str]]:
+    """What an operation does besides where its query string says so: name, value, and words."""
+    found = []
+    for each in endpoint.parameters:
+        values = [value for value in each.schema.get("enum", ()) if value != "false"]
+        if each.name in BESIDES and len(values) == 1:
+            found.append((each.name, str(values[0]), BESIDES[each.name]))
+    return found
 
 
 def number_in(visit: Visit) -> str:

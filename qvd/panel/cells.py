@@ -93,7 +93,7 @@ def cell(visit: Visit, kind: ObjectKind, field: Field, row: Mapping[str, Any]) -
         case "number":
             return Cell(field.name, written, viewer.number(value), href)
         case "list":
-            items = [each if isinstance(each, str) else compact(each) for each in value]
+            items = [named(each) for each in value]
             return Cell(field.name, written, ", ".join(items), href, items=items)
         case "object":
             return Cell(field.name, written, pretty(value) if value else "", href)
@@ -131,6 +131,13 @@ def page_of(visit: Visit, collection: str, number: Any) -> str:
     if not collection or number is None or not visit.may("GET", f"/{collection}/{{id}}"):
         return ""
     return f"/panel/{collection}/{number}" if isinstance(number, int) and number > 0 else ""
+
+
+def named(value: Any) -> str:
+    """One of a list: what people know it by."""
+    if isinstance(value, Mapping):
+        value = value.get("name", value.get("tag", value))
+    return value if isinstance(value, str) else compact(value)
 
 
 def compact(value: Any) -> str:

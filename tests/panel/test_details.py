@@ -83,7 +83,8 @@ async def test_a_message_is_typed_and_faults_stand_at_their_place(anna: Browser,
 async def test_deleting_shows_the_consequences(anna: Browser, desks: Desks) -> None:
     page = sound(await anna.get(f"/panel/users/{desks.user}/do/delete"))
     assert "What belongs to it: 1 · VMs" in page.main.text
-    assert not [button for button in page.main.all("button") if button.text == "Delete"]
+    page = sound(await anna.post(f"/panel/users/{desks.user}/do/delete", page.form()))
+    assert page.status == 409 and page.main.one("input", name="cascade")["value"] == "vms"
     page = sound(await anna.get(f"/panel/vms/{desks.vm}/do/delete"))
     assert "It cannot be brought back" in page.main.text
     page = sound(await anna.post(f"/panel/vms/{desks.vm}/do/delete", page.form()))
@@ -91,6 +92,14 @@ async def test_deleting_shows_the_consequences(anna: Browser, desks: Desks) -> N
     page = await anna.get(f"/panel/users/{desks.user}/do/delete")
     page = await anna.post(f"/panel/users/{desks.user}/do/delete", page.form())
     assert page.url == "/panel/users?done=delete"
+
+
+@asynchronous
+async def test_what_belongs_to_it_is_deleted_with_it(anna: Browser, desks: Desks, api: ApiWorld) -> None:
+    path = f"/panel/users/{desks.user}/do/delete"
+    page = await anna.post(path, {**(await anna.get(path)).form(), "cascade": "vms"})
+    assert page.url == "/panel/users?done=delete"
+    assert not api.ask("SELECT FROM vms WHERE id = %s", desks.vm)
 
 
 @asynchronous

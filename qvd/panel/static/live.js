@@ -33,7 +33,7 @@ function said(type, value, words) {
   if (type === "time") return moments.format(new Date(value));
   if (type === "size") return sized(value);
   if (type === "number") return numbers.format(value);
-  if (Array.isArray(value)) return value.join(", ");
+  if (Array.isArray(value)) return value.map((each) => each?.name ?? each?.tag ?? each).join(", ");
   if (typeof value === "object") return JSON.stringify(value, null, 2);
   const plain = String(value);
   return words[plain] ?? (type === "state" ? plain[0].toUpperCase() + plain.slice(1).replaceAll(/[_-]/g, " ") : plain);
