@@ -93,7 +93,8 @@ def acts_of(visit: Visit, kind: ObjectKind, item: Mapping[str, Any]) -> Sequence
     names = [name for name in stated if name == FORCE or name in kind.actions]
     if "blocked" in item and "block" not in by_state and "block" in kind.actions:
         names.append("unblock" if item["blocked"] else "block")
-    always = [name for name in kind.actions if name not in by_state | ELSEWHERE | {"block", "unblock"}]
+    idle = pointless(item)
+    always = [name for name in kind.actions if name not in by_state | ELSEWHERE | {"block", "unblock"} | idle]
     names += [name for name in always if name not in names]
     found = []
     for name in names:
@@ -102,6 +103,15 @@ def acts_of(visit: Visit, kind: ObjectKind, item: Mapping[str, Any]) -> Sequence
             continue
         found.append(Act(name, action_label(name), "" if at_once(name, item) else page_path(path, name), harms(name)))
     return found
+
+
+def pointless(item: Mapping[str, Any]) -> set[str]:
+    """What would change nothing, so that a page does not offer it."""
+    if "expiration_soft" not in item and "expiration_hard" not in item:
+        return set()
+    if item.get("expiration_soft") or item.get("expiration_hard"):
+        return set()
+    return {"no-expiration", "expiration"} if item.get("state") == "stopped" else {"no-expiration"}
 
 
 def endpoint_of(kind: ObjectKind, name: str) -> Endpoint | None:

@@ -19,6 +19,7 @@ from qvd.admin.call import Answer, Call
 from qvd.admin.dispatch import Dispatcher
 from qvd.admin.endpoint import Endpoint
 from qvd.admin.site import BASE, encode, headers_of, request_id
+from qvd.model.declared import Principal
 
 PARAMETER = re.compile(r"\{([a-z_]+)\}")
 PASSED_ON = ("cookie", "host", "origin", "sec-fetch-site", "user-agent")
@@ -31,11 +32,13 @@ class Reply:
     """What the API answered.
 
     @ivar body: of JSON; L{None}: there was none.
+    @ivar caller: who it was answered to, where that was found out.
     """
 
     status: int
     body: Any
     headers: Mapping[str, str] = field(factory=dict)
+    caller: Principal | None = field(default=None, eq=False, repr=False)
 
     @property
     def ok(self) -> bool:
@@ -93,6 +96,7 @@ class Calls:
         query: Query | None = None,
         body: Any = None,
         headers: Mapping[str, str] | None = None,
+        caller: Principal | None = None,
     ) -> Reply:
         """Call an operation.
 
@@ -100,6 +104,8 @@ class Calls:
         @param path: below C{/api/v1}; names in it quoted.
         @param body: JSON values.
         @param headers: besides those of the page's request: C{if-match}, C{x-csrf-token}.
+        @param caller: who another call for the same page was answered to: what is only read for it is not preceded by
+            finding that out again. What changes something always is.
         """
         endpoint, parameters = self.find(method, path)
         passed = {name: value for name, value in headers_of(request).items() if name in PASSED_ON}
@@ -117,8 +123,12 @@ class Calls:
             request=request,
         )
         raw = b"" if body is None else msgspec.json.encode(body)
-        answer = await self._dispatcher.dispatch(call, raw)
-        return Reply(answer.status, values_of(answer), answer.headers)
+        if caller is not None and method == "GET" and not endpoint.need.public:
+            call.caller = caller
+            answer = await self._dispatcher.repeat(call, raw)
+        else:
+            answer = await self._dispatcher.dispatch(call, raw)
+        return Reply(answer.status, values_of(answer), answer.headers, call.caller)
 
 
 def values_of(answer: Answer) -> Any:

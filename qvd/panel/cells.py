@@ -18,7 +18,7 @@ from qvd.panel.words import word
 BYTES = frozenset({"memory", "free_memory", "available_memory", "user_storage_size", "size"})
 """Fields whose numbers are bytes."""
 STATES = frozenset(
-    {"state", "user_state", "desired_state", "outcome", "drain", "blocked", "phase", "decommissioned", "order_pending"}
+    {"state", "user_state", "desired_state", "outcome", "drain", "blocked", "decommissioned", "order_pending"}
 )
 """Fields whose values are shown with a sign and a colour, beside the word."""
 TONES: Mapping[str, Sequence[str]] = {

@@ -133,6 +133,8 @@ async def form_of(
             built = await input_of(made, name, member, declared, required)
             if built is not None:
                 inputs.append(built)
+    # What has to be said comes first.
+    inputs.sort(key=lambda each: not each.required)
     filled = [evolve(each, value=given[each.name]) if given and each.name in given else each for each in inputs]
     return Form(filled, skips_empty=many or not current)
 

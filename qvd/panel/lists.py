@@ -3,7 +3,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Awaitable, Callable, Mapping, Sequence
+from collections.abc import Awaitable, Callable, Container, Mapping, Sequence
 from typing import Any
 from urllib.parse import urlencode
 
@@ -20,6 +20,33 @@ from qvd.panel.site import Panel, Route
 from qvd.panel.visit import Visit
 from qvd.panel.words import action_label, kind_words, label, word
 
+USUAL: Mapping[str, tuple[str, str]] = {
+    "administrators": ("name description blocked roles created_at tenant_name", "name blocked tenant_name"),
+    "hosts": (
+        "name state blocked drain address number_of_vms_running number_of_sessions free_memory cpu_pressure",
+        "name state blocked",
+    ),
+    "images": (
+        "version osf_name state tags default number_of_running_vms size published_at tenant_name",
+        "version osf_name state blocked",
+    ),
+    "jobs": ("kind state object_name administrator_name created_at ended_at", "kind state administrator_name"),
+    "log": ("at action outcome object_name administrator_name client_address", "at action outcome administrator_name"),
+    "osfs": ("name memory cpus number_of_vms number_of_images persistence tenant_name", "name tenant_name"),
+    "properties": ("key type kinds description tenant_name", "key type"),
+    "roles": ("name description fixed internal roles tenant_name", "name fixed internal"),
+    "tenants": ("name description blocked language created_at", "name blocked"),
+    "users": (
+        "name description blocked number_of_vms created_at tenant_name",
+        "name blocked number_of_vms tenant_name",
+    ),
+    "vms": (
+        "name state user_state user_name osf_name di_tag host_name blocked since tenant_name",
+        "name state user_state user_name osf_name host_name blocked tenant_name",
+    ),
+}
+"""Columns and filters where neither the caller nor the tenant chose any. A name that the caller may not see is passed
+over."""
 LIMITS = (10, 25, 50, 100, 200, 500)
 PARTS = ("columns", "filters_desktop", "filters_mobile")
 
@@ -56,7 +83,7 @@ class Asked:
         return f"{path}?{urlencode(self.pairs(**changed))}".removesuffix("?")
 
     def pairs(self, **changed: str) -> list[tuple[str, str]]:
-        chosen = "" if self.view and self._names == list(self.view["columns"]) else ",".join(self._names)
+        chosen = "" if self._names == list(self.view.get("columns", ())) else ",".join(self._names)
         own = {"sort": self.sort, "limit": self.limit, "columns": chosen, **changed}
         return [*as_query(self.conditions), *((name, value) for name, value in own.items() if value)]
 
@@ -131,14 +158,22 @@ async def show_list(visit: Visit, kind: ObjectKind) -> Answer:
 async def asked_for(visit: Visit, kind: ObjectKind) -> Asked:
     """What the address says, and where it says nothing, what the caller chose once."""
     reply = await visit.api("GET", f"/me/views/{kind.name}")
-    view: Mapping[str, Any] = reply.body if reply.ok else {}
     query, able = visit.query, {each.name: each for each in kind.columns(visit.principal)}
+    view = usual(kind, able, reply.body if reply.ok else {})
     named = query.one("columns").split(",") if query.one("columns") else list(view.get("columns", ()))
     columns = [made for name in dict.fromkeys(named) if (made := column_of(able, name)) is not None]
     identity = column_of(able, kind.known_by)
     if identity is not None and identity not in columns:
         columns.insert(0, identity)
     return Asked(conditions_of(query), columns, query.one("sort"), query.one("limit"), query.one("cursor"), view)
+
+
+def usual(kind: ObjectKind, able: Container[str], view: Mapping[str, Any]) -> Mapping[str, Any]:
+    """What was chosen, or what shows most at a glance."""
+    if view.get("origin") != "default" or kind.collection not in USUAL:
+        return view
+    columns, filters = ([name for name in names.split() if name in able] for names in USUAL[kind.collection])
+    return {**view, "columns": columns, "filters_desktop": filters}
 
 
 def column_of(able: Mapping[str, Field], name: str) -> Column | None:

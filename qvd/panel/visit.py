@@ -7,7 +7,7 @@ from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 from urllib.parse import parse_qsl, urlencode
 
-from attrs import define, field, frozen
+from attrs import define, evolve, field, frozen
 from twisted.internet.defer import Deferred, gatherResults
 
 from qvd.admin.call import Answer
@@ -76,9 +76,9 @@ class Visit:
     headers: Mapping[str, str]
     session: Mapping[str, Any] = field(factory=dict)
     me: Mapping[str, Any] = field(factory=dict)
-    acls: frozenset[str] = frozenset()
     viewer: Viewer = field(factory=Viewer)
     _cookie: str = ""
+    _caller: Principal | None = None
 
     # Who asks.
 
@@ -87,14 +87,12 @@ class Visit:
 
         @raise Refused: nobody who is logged in.
         """
-        session, me, acls = await together(
-            self._call("GET", "/auth/session"), self._call("GET", "/me"), self._call("GET", "/me/acls")
-        )
+        session = await self._call("GET", "/auth/session")
         if not session.ok:
             raise Refused(session)
-        self.session = session.body
+        self.session, self._caller = session.body, session.caller
+        me = await self._call("GET", "/me")
         self.me = me.body if me.ok else {}
-        self.acls = frozenset(acls.body["acls"]) if acls.ok else frozenset()
         self.viewer = self.viewer_for(str(session.body["language"]), str(self.me.get("time_zone", "")))
 
     def viewer_for(self, language: str = "auto", zone: str = "") -> Viewer:
@@ -103,19 +101,13 @@ class Visit:
     @property
     def principal(self) -> Principal:
         """The caller as the API's declarations see them: which fields and operations are theirs."""
-        session = self.session
-        return Principal(
-            administrator_id=int(session["administrator_id"]),
-            name=str(session["name"]),
-            tenant_id=int(session["tenant_id"]),
-            tenant_name=str(session["tenant_name"]),
-            superadmin=bool(session["superadmin"]),
-            multitenant=bool(session["multitenant"]),
-            acls=self.acls,
-            session="",
-            language=str(session["language"]),
-            page_size=int(session["page_size"] or 50),
-        )
+        assert self._caller is not None, "nobody is logged in"
+        return self._caller
+
+    @property
+    def acls(self) -> frozenset[str]:
+        """What the caller holds; nothing, where nobody is logged in."""
+        return frozenset() if self._caller is None else self._caller.acls
 
     def may(self, method: str, template: str) -> bool:
         """Whether the caller may call an operation, by its declaration: C{"POST", "/vms/{id}/start"}."""
@@ -163,7 +155,9 @@ class Visit:
         if self._cookie:
             own["cookie"] = f"{COOKIE}={self._cookie.partition(';')[0].partition('=')[2]}"
             own["x-csrf-token"] = str(self.session.get("csrf_token", ""))
-        reply = await self.panel.calls.api(self.request, method, path, query, body, {**own, **(headers or {})})
+        # Before a one-time secret is replaced, the API looks at each call whether it may be made.
+        known = None if self.session.get("must_change_password") else self._caller
+        reply = await self.panel.calls.api(self.request, method, path, query, body, {**own, **(headers or {})}, known)
         self._cookie = reply.headers.get("Set-Cookie", self._cookie)
         return reply
 
@@ -174,8 +168,9 @@ class Visit:
         if self.form.one(OTP):
             body["otp"] = self.form.one(OTP)
         reply = await self._call("POST", "/auth/reauthenticate", None, body)
-        if reply.ok:
+        if reply.ok and reply.caller is not None:
             self.session = reply.body
+            self._caller = evolve(reply.caller, fresh=bool(reply.body["fresh"]))
         return reply
 
     # What the page answers.
