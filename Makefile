@@ -48,9 +48,9 @@ lint: .venv/.test
 types: .venv/.test
 	$(BIN)/mypy
 
-# Pictures of the panel's screens, in docs/screenshots/: what the documentation shows. ALL=1: of all screens, into build/.
+# Pictures of all of the panel's screens, in docs/screenshots/.
 screenshots: packages-test .venv/.test
-	@$(BIN)/python -m tests.browser.shots $(if $(ALL),--all)
+	@$(BIN)/python -m tests.browser.shots
 
 bench: packages-test .venv/.test
 	$(BIN)/python -m bench

@@ -14,6 +14,7 @@ from attrs import define, field
 
 from qvd.db import onetime
 from qvd.db.repair import assign, assign_root
+from qvd.model.placement import Decision, Verdict
 from qvd.model.secret import Secret
 from qvd.model.shipped_roles import TENANT_OWNER
 
@@ -194,11 +195,13 @@ class Farm:
 
     def fail_to_start(self, vm: int) -> None:
         """The last start has found no node."""
-        nodes: list[dict[str, Any]] = [
-            {"name": "node1", "rejection": "has not enough memory: 1.0 GiB of 4.0 GiB", "score": None, "detail": {}},
-            {"name": "node3", "rejection": "is lost", "score": None, "detail": {}},
+        full = {"free": GIB, "usable": 64 * GIB, "available": 2 * GIB, "idle": 0.5, "cores": 16, "hypervisor": "lxc"}
+        lost = {**full, "free": 64 * GIB, "available": 0, "idle": 0.0}
+        found = [
+            Verdict("node1", "has not enough memory: 1024 of 4096 MiB are left", 0.0, full),
+            Verdict("node3", "is lost", 0.0, lost),
         ]
-        placement = {"taken": None, "problem": "No node can take it", "nodes": nodes}
+        placement = Decision(None, None, found).document()
         self.ask(
             "UPDATE vm_runtimes SET failures = 2, last_error = %s, placement = %s WHERE vm_id = %s",
             "The disk image 8-broken cannot be read",

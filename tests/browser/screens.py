@@ -13,13 +13,11 @@ class Screen:
 
     @ivar path: with C{{vm}} and the like for an object of that kind.
     @ivar who: who looks at it; empty: nobody who has logged in.
-    @ivar kept: its picture is in the documentation.
     """
 
     name: str
     path: str
     who: str = "root"
-    kept: bool = False
 
     def at(self, farm: Farm) -> str:
         """Where it is in that farm."""
@@ -28,13 +26,13 @@ class Screen:
 
 SPECIAL = (
     Screen("login", "/panel/login", ""),
-    Screen("home", "/panel/", kept=True),
+    Screen("home", "/panel/"),
     Screen("account", "/panel/me"),
     Screen("password", "/panel/password"),
-    Screen("image-new", "/panel/images/new", kept=True),
+    Screen("image-new", "/panel/images/new"),
     Screen("image-life", "/panel/images/{image}/life"),
-    Screen("image-tag", "/panel/images/{image}/life?operation=tag:default", kept=True),
-    Screen("role-permissions", "/panel/roles/{role}/permissions?q=vm.update", kept=True),
+    Screen("image-tag", "/panel/images/{image}/life?operation=tag:default"),
+    Screen("role-permissions", "/panel/roles/{role}/permissions?q=vm.update"),
     Screen("role-new", "/panel/roles/new"),
     Screen("administrator-new", "/panel/administrators/new"),
     Screen("administrator-roles", "/panel/administrators/{administrator}/roles"),
@@ -43,7 +41,7 @@ SPECIAL = (
     Screen("jobs", "/panel/jobs"),
     Screen("job", "/panel/jobs/{job}"),
     Screen("log", "/panel/log"),
-    Screen("log-entry", "/panel/log/{entry}", kept=True),
+    Screen("log-entry", "/panel/log/{entry}"),
     Screen("nowhere", "/panel/nowhere"),
 )
 OBJECTS = (
@@ -52,9 +50,9 @@ OBJECTS = (
     Screen("user-new", "/panel/users/new", "anna"),
     Screen("user-change", "/panel/users/{user}/edit", "anna"),
     Screen("user-delete", "/panel/users/{user}/do/delete", "anna"),
-    Screen("vms", "/panel/vms?columns=name,state,user_name,osf_name,host_name", "anna", kept=True),
+    Screen("vms", "/panel/vms?columns=name,state,user_name,osf_name,host_name", "anna"),
     Screen("vms-filtered", "/panel/vms?state=running&sort=-name", "anna"),
-    Screen("vm", "/panel/vms/{vm}", kept=True),
+    Screen("vm", "/panel/vms/{vm}"),
     Screen("vm-new", "/panel/vms/new", "anna"),
     Screen("nodes", "/panel/hosts"),
     Screen("node", "/panel/hosts/{host}"),

@@ -1,4 +1,4 @@
-"""Pictures of the panel's screens, light, dark and narrow: C{python -m tests.browser.shots [--all] [NAME...]}."""
+"""Pictures of the panel's screens, light, dark and narrow: C{python -m tests.browser.shots [NAME...]}."""
 
 from __future__ import annotations
 
@@ -15,11 +15,12 @@ from tests.browser.window import NARROW, WIDE, Window, driver
 from tests.fakes.postgres import RealPostgres
 
 ROOT = Path(__file__).resolve().parents[2]
-KEPT, ALL = ROOT / "docs" / "screenshots", ROOT / "build" / "screenshots"
+FOLDER = ROOT / "docs" / "screenshots"
+"""Git keeps a few of them (C{.gitignore} there)."""
 LOOKS = (("light", WIDE, ""), ("dark", WIDE, "-dark"), ("light", NARROW, "-narrow"))
 
 
-def take(window: Window, farm: Farm, screens: list[Screen], folder: Path) -> None:
+def take(window: Window, farm: Farm, screens: list[Screen]) -> None:
     """Pictures of some screens, in the order of who looks at them."""
     who = ""
     for screen in sorted(screens, key=lambda each: each.who):
@@ -33,15 +34,13 @@ def take(window: Window, farm: Farm, screens: list[Screen], folder: Path) -> Non
             window.go(screen.at(farm))
             window.rest(0.2)
             window.fit(size)
-            window.shoot(folder / f"{screen.name}{ending}.png")
-            print(folder / f"{screen.name}{ending}.png", flush=True)
+            window.shoot(FOLDER / f"{screen.name}{ending}.webp")
+            print(FOLDER / f"{screen.name}{ending}.webp", flush=True)
 
 
-def main(arguments: list[str]) -> None:
-    """@param arguments: C{--all}, or names of screens: into C{build/}; nothing: those of the documentation."""
-    names = [each for each in arguments if not each.startswith("--")]
-    everything = bool(names) or "--all" in arguments
-    screens = [each for each in SCREENS if (each.name in names if names else everything or each.kept)]
+def main(names: list[str]) -> None:
+    """@param names: of screens; none: all."""
+    screens = [each for each in SCREENS if not names or each.name in names]
     server = RealPostgres()
     with tempfile.TemporaryDirectory() as work:
         try:
@@ -56,7 +55,7 @@ def main(arguments: list[str]) -> None:
                 serving.await_ready()
                 window = Window(driver(Path(work) / "chromium"), serving.origin)
                 try:
-                    take(window, farm, screens, ALL if everything else KEPT)
+                    take(window, farm, screens)
                 finally:
                     window.close()
             finally:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import base64
 import json
 import time
 from collections.abc import Callable, Sequence
@@ -217,9 +218,11 @@ class Window:
         return [url for url in self.requested if not url.startswith(inside)]
 
     def shoot(self, path: Path) -> None:
-        """A picture of what shows."""
+        """A picture of what shows, in the format that the name ends in: C{png} or C{webp}."""
         path.parent.mkdir(parents=True, exist_ok=True)
-        self.chrome.save_screenshot(str(path))
+        wanted = {"format": "webp", "quality": 60} if path.suffix == ".webp" else {"format": "png"}
+        taken = self.chrome.execute_cdp_cmd("Page.captureScreenshot", wanted)
+        path.write_bytes(base64.b64decode(taken["data"]))
 
     def rest(self, seconds: float) -> None:
         """Let the page be, as a person does."""
