@@ -218,8 +218,9 @@ class Composition:
         calls, access = CallNumbers(self.numbers.registry), AccessLog()
         endpoints = all_endpoints()
         dispatcher = Dispatcher(self.services)
-        app = make_app(endpoints, dispatcher, [calls.answered, access.answered], self.underway)
-        Panel(endpoints, dispatcher, SCREENS, self.underway).add_to(app)
+        answered = [calls.answered, access.answered]
+        app = make_app(endpoints, dispatcher, answered, self.underway)
+        Panel(endpoints, dispatcher, SCREENS, self.underway, answered).add_to(app)
         Probes(self._refusal, self._exposition, configured.networks(self.settings, "admin.metrics.networks")).add_to(
             app
         )

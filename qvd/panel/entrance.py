@@ -7,6 +7,7 @@ from collections.abc import Sequence
 from typing import Any
 
 from qvd.admin.call import Answer
+from qvd.admin.login.proofs import COOKIE
 from qvd.panel.calls import Reply
 from qvd.panel.site import HOME, LOGIN, NEW_PASSWORD, Panel, Route
 from qvd.panel.visit import Visit
@@ -28,9 +29,10 @@ def entrance(panel: Panel) -> Sequence[Route]:
 
 async def show_login(visit: Visit) -> Answer:
     """The form. Whoever is logged in does not need it."""
-    session = await visit.panel.calls.api(visit.request, "GET", "/auth/session")
-    if session.ok:
-        return visit.go(own_path(visit.query.one("next")))
+    if COOKIE in visit.headers.get("cookie", ""):
+        session = await visit.panel.calls.api(visit.request, "GET", "/auth/session")
+        if session.ok:
+            return visit.go(own_path(visit.query.one("next")))
     return await login_page(visit, None)
 
 

@@ -24,7 +24,7 @@ RESERVED = ("sort", "limit", "cursor", "columns", "done", "saved")
 """Parameters of a list's page that are no conditions."""
 ADDED = ("f", "o", "v")
 """Members of the form that adds any condition: field, operator, value."""
-KEY = re.compile(r"([A-Za-z0-9_.:-]+)(?:\[([a-z]+)\])?")
+KEY = re.compile(r"([^\[\]]+)(?:\[([a-z]+)\])?")
 OPERATORS: Mapping[str, str] = {
     "eq": N_("is"),
     "ne": N_("is not"),

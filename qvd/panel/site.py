@@ -11,11 +11,11 @@ from klein import Klein
 from twisted.internet.defer import CancelledError
 from twisted.logger import Logger
 
-from qvd.admin.call import Answer
+from qvd.admin.call import Answer, Call
 from qvd.admin.dispatch import Dispatcher
 from qvd.admin.endpoint import Endpoint
 from qvd.admin.problems import Problem
-from qvd.admin.site import respond
+from qvd.admin.site import Answered, broken, respond, tell
 from qvd.admin.underway import Underway
 from qvd.panel.calls import Calls, Reply
 from qvd.panel.files import BASE as STATIC
@@ -63,6 +63,7 @@ class Panel:
     """All pages.
 
     @param screens: each gives some of the pages.
+    @param answered: told of each page, as of a call of the API.
     @ivar calls: the API. C{renderer}: the templates.
     """
 
@@ -74,7 +75,10 @@ class Panel:
         dispatcher: Dispatcher,
         screens: Sequence[Callable[[Panel], Sequence[Route]]],
         underway: Underway | None = None,
+        answered: Sequence[Answered] = (),
     ) -> None:
+        self._dispatcher = dispatcher
+        self._answered = answered
         self.calls = Calls(endpoints, dispatcher)
         self.static = StaticFiles()
         self.renderer = Renderer(self.static)
@@ -101,6 +105,7 @@ class Panel:
         """A function for Klein. Each needs a name of its own."""
 
         async def serve(request: Any, **path: str) -> bytes:
+            begun = self._dispatcher.services.reactor.seconds()
             visit = visit_of(self, request, path)
             address = request.getClientAddress().host or ""
             try:
@@ -109,10 +114,20 @@ class Panel:
                 reply = Reply(problem.status, problem.document(visit.request_id, ""))
                 return respond(request, with_headers(problem_page(visit, reply)), visit.request_id)
             answer = await self._underway.run(address, self.answer(route, visit))
+            seconds = self._dispatcher.services.reactor.seconds() - begun
+            tell(self._answered, self._call_of(visit), answer, seconds)
             return respond(request, with_headers(answer), visit.request_id)
 
         serve.__name__ = f"panel_{number}"
         return serve
+
+    def _call_of(self, visit: Visit) -> Call:
+        """The page as a call, for those who count them."""
+        call = broken(self._dispatcher, visit.request)
+        method = "POST" if visit.request.method == b"POST" else "GET"
+        call.endpoint = evolve(call.endpoint, action="panel.page", method=method)
+        call.request_id, call.caller = visit.request_id, visit.caller
+        return call
 
     async def answer(self, route: Route, visit: Visit) -> Answer:
         """The page, whatever happens."""

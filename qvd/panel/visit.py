@@ -99,6 +99,11 @@ class Visit:
         return viewer_of(language, self.headers.get("accept-language", ""), zone)
 
     @property
+    def caller(self) -> Principal | None:
+        """Who asks; L{None}: nobody who is logged in."""
+        return self._caller
+
+    @property
     def principal(self) -> Principal:
         """The caller as the API's declarations see them: which fields and operations are theirs."""
         assert self._caller is not None, "nobody is logged in"

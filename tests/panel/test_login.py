@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from tests.admin.test_mfa import enrolled
 from tests.admin.world import ApiWorld
 from tests.fakes.asynchronous import asynchronous
 from tests.panel.browser import Browser, sound
@@ -43,3 +44,39 @@ async def test_a_one_time_secret_is_replaced_first(browser: Browser, logins: Api
     assert page.status == 200 and page.url.startswith("/panel/?")
     other = Browser(browser.port)
     assert (await other.log_in("anna", "acme", STRONG)).url == "/panel/"
+
+
+@asynchronous
+async def test_a_second_factor_is_asked_for(browser: Browser, logins: ApiWorld) -> None:
+    _, _, recovery = await enrolled(logins)
+    page = sound(await browser.log_in("anna", "acme"))
+    assert page.status == 401 and "second factor" in page.main.text and not browser.cookie
+    form = page.form("/panel/login")
+    assert form["otp"] == "" and form["password"] == ""
+    page = sound(await browser.post("/panel/login", {**form, "password": "anna's password", "otp": "000000"}))
+    assert page.status == 401 and page.main.all("input", name="otp") and not browser.cookie
+    page = sound(await browser.post("/panel/login", {**form, "password": "anna's password", "otp": recovery[0]}))
+    assert page.url == "/panel/" and browser.cookie
+
+
+@asynchronous
+async def test_a_session_that_is_over(anna: Browser, logins: ApiWorld) -> None:
+    logins.ask("DELETE FROM administrator_sessions")
+    page = sound(await anna.get("/panel/vms?state=running"))
+    assert page.url.startswith("/panel/login") and "Your session is over" in page.main.text
+    assert page.form("/panel/login")["next"] == "/panel/vms?state=running"
+
+
+@asynchronous
+async def test_a_page_of_another_site_cannot_log_in(browser: Browser) -> None:
+    form = {"tenant": "acme", "name": "anna", "password": "anna's password"}
+    page = await browser.ask("POST", "/panel/login", form, Origin="https://evil.example")
+    assert page.status == 403 and not browser.cookie
+
+
+@asynchronous
+async def test_who_asks_is_found_out_for_each_page(anna: Browser, logins: ApiWorld) -> None:
+    assert (await anna.get("/panel/vms")).status == 200
+    logins.ask("UPDATE administrators SET blocked = true WHERE name = 'anna'")
+    page = sound(await anna.get("/panel/vms"))
+    assert page.url.startswith("/panel/login")
