@@ -5,6 +5,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from datetime import UTC, datetime, timedelta
+from functools import cache
 from typing import Any
 from zoneinfo import available_timezones
 
@@ -49,6 +50,12 @@ def me(panel: Panel) -> Sequence[Route]:
     ]
 
 
+@cache
+def zones() -> Sequence[str]:
+    """Names of all time zones. They are files of the machine, some hundreds."""
+    return sorted(available_timezones())
+
+
 async def show(visit: Visit) -> Answer:
     return await account_page(visit)
 
@@ -74,7 +81,7 @@ async def account_page(visit: Visit, problem: Reply | None = None, about: str = 
         tokens=tokens.body["items"] if tokens.ok else [],
         named_languages=LANGUAGES,
         themes=THEMES,
-        zones=sorted(available_timezones()),
+        zones=zones(),
         days=DAYS,
         problem=problem,
         about=about,
