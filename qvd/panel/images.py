@@ -33,7 +33,9 @@ DONE = {
     "dates": N_("The VMs have got their dates."),
     **dict.fromkeys(WORDS, N_("It is done.")),
 }
-UNFINISHED = frozenset({"new", "generating", "uploading", "verifying"})
+UNFINISHED = frozenset({N_("new"), N_("generating"), N_("uploading"), N_("verifying")})
+ENDED = (N_("ready"), N_("published"), N_("retired"), N_("fail"))
+"""The other states, for their words."""
 
 
 def images(panel: Panel) -> Sequence[Route]:
