@@ -5,6 +5,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from typing import Any
+from urllib.parse import quote
 
 from qvd.admin.call import Answer
 from qvd.admin.login.proofs import COOKIE
@@ -72,7 +73,9 @@ async def log_in(visit: Visit) -> Answer:
 def own_path(text: str) -> str:
     """Where to go on: a page of ours, whatever the address says. Browsers take C{//host} and C{/\\host} for another
     server."""
-    return text if text.startswith("/panel/") and "\\" not in text and text.isprintable() else HOME
+    if not text.startswith("/panel/") or "\\" in text or not text.isprintable():
+        return HOME
+    return quote(text, safe="/?#[]@!$&'()*+,;=:%", errors="replace")
 
 
 async def show_password(visit: Visit) -> Answer:
