@@ -70,9 +70,11 @@ async def do_many(visit: Visit, kind: ObjectKind) -> Answer:
         return visit.go(kind.path)
     if selection.ids is not None and not selection.ids:
         return await preview(visit, kind, op, selection, nothing=True)
-    form = await form_of(visit, kind, kind.actions[op], many=True)
+    changes = kind.actions[op] is kind.change
+    form = await form_of(visit, kind, kind.actions[op], many=changes)
     if not visit.form.one(SURE):
-        return await preview(visit, kind, op, selection, form)
+        says_enough = not changes and not any(each.required for each in form.inputs)
+        return await preview(visit, kind, op, selection, form, {} if says_enough else None)
     arguments, faults = await read_form(visit, form)
     if faults:
         return await preview(visit, kind, op, selection, form, faults=faults)

@@ -87,6 +87,7 @@ class Detail:
         lists = await together(*(self._related(visit, name, number) for name in others))
         found = dict(zip(others, lists, strict=True))
         audit = found.pop("log", None)
+        why, happened = await self._read(visit, number, "explain"), await self._read(visit, number, "events")
         return visit.page(
             "detail.html",
             kind=kind,
@@ -98,8 +99,9 @@ class Detail:
             more=more_of(visit, kind.collection, item),
             related=[self._table(visit, name, answer, number) for name, answer in found.items() if answer.ok],
             audit=self._audit(visit, audit) if audit is not None and audit.ok else None,
-            explanation=await self._read(visit, number, "explain"),
-            events=events_of(visit, await self._read(visit, number, "events")),
+            explanation=why.body if why is not None and why.ok else None,
+            unexplained=why if why is not None and not why.ok and why.status >= 500 else None,
+            events=events_of(visit, happened.body) if happened is not None and happened.ok else None,
             topic=f"{kind.name}:{number}" if kind.name in WATCHED else "",
             states=compact(states_of(visit, kind)),
         )
@@ -120,14 +122,13 @@ class Detail:
         path = self.kind.related[name].path.replace("{id}", number)
         return await visit.api("GET", path, {"limit": str(limit)})
 
-    async def _read(self, visit: Visit, number: str, what: str) -> Mapping[str, Any] | None:
+    async def _read(self, visit: Visit, number: str, what: str) -> Reply | None:
         """What the API tells of one object beyond its fields, where it tells it, and to whom it does."""
         template = f"/{self.kind.collection}/{{id}}/{what}"
         if not visit.may("GET", template):
             return None
         query = {"limit": str(HAPPENED)} if what == "events" else None
-        reply = await visit.api("GET", template.replace("{id}", number), query)
-        return reply.body if reply.ok else None
+        return await visit.api("GET", template.replace("{id}", number), query)
 
     def _table(self, visit: Visit, name: str, reply: Reply, number: str) -> Mapping[str, Any]:
         """A short list of related objects."""
@@ -196,10 +197,8 @@ def group_of(name: str) -> str:
     return GENERAL
 
 
-def events_of(visit: Visit, found: Mapping[str, Any] | None) -> Sequence[Mapping[str, Any]] | None:
+def events_of(visit: Visit, found: Mapping[str, Any]) -> Sequence[Mapping[str, Any]]:
     """What happened to it, each with what it changed."""
-    if found is None:
-        return None
     return [
         {
             "at": each["at"],

@@ -5,6 +5,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from typing import Any
+from urllib.parse import quote
 
 from qvd.admin.call import Answer
 from qvd.admin.login.proofs import COOKIE
@@ -58,7 +59,10 @@ async def login_page(visit: Visit, problem: Reply | None) -> Answer:
 async def log_in(visit: Visit) -> Answer:
     """Open a session."""
     form = visit.form
-    body = {"name": form.one("name"), "password": form.one("password"), "tenant": form.one("tenant").strip()}
+    name, tenant = form.one("name"), form.one("tenant").strip()
+    if not tenant:
+        name, tenant = await parted(visit, name)
+    body = {"name": name, "password": form.one("password"), "tenant": tenant}
     if form.one("otp"):
         body["otp"] = form.one("otp").strip()
     reply = await visit.api("POST", "/auth/login", None, body)
@@ -69,10 +73,23 @@ async def log_in(visit: Visit) -> Answer:
     return visit.go(own_path(form.one("next")))
 
 
+async def parted(visit: Visit, typed: str) -> tuple[str, str]:
+    """Name and tenant of what somebody typed into one field: C{anna@acme}."""
+    info = await visit.api("GET", "/info")
+    if info.ok and info.body["multitenant"]:
+        for separator in info.body["auth"]["separators"]:
+            name, found, tenant = typed.rpartition(separator)
+            if found:
+                return name, tenant.strip()
+    return typed, ""
+
+
 def own_path(text: str) -> str:
     """Where to go on: a page of ours, whatever the address says. Browsers take C{//host} and C{/\\host} for another
     server."""
-    return text if text.startswith("/panel/") and "\\" not in text and text.isprintable() else HOME
+    if not text.startswith("/panel/") or "\\" in text or not text.isprintable():
+        return HOME
+    return quote(text, safe="/?#[]@!$&'()*+,;=:%", errors="replace")
 
 
 async def show_password(visit: Visit) -> Answer:

@@ -121,7 +121,7 @@ def local(text: str, zone: tzinfo) -> str:
     """A time for a form."""
     try:
         return datetime.fromisoformat(text).astimezone(zone).strftime("%Y-%m-%dT%H:%M")
-    except ValueError:
+    except (ValueError, OverflowError):
         return ""
 
 
@@ -217,10 +217,7 @@ def chip(viewer: Viewer, kind: ObjectKind, condition: Condition) -> str:
         return f"{viewer.text(label(condition.field))} {said}"
     value = condition.text
     if field is not None and field.kind is Kind.TIME:
-        try:
-            value = viewer.when(condition.value)
-        except ValueError:
-            value = condition.value
+        value = viewer.when(condition.value)
     elif field is not None and field.choices:
         value = ", ".join(viewer.text(word(field, each)) for each in value.split(","))
     elif field is not None and field.kind is Kind.BOOLEAN:

@@ -79,11 +79,14 @@ class Viewer:
         return one if number == 1 else many
 
     def when(self, moment: str | datetime | None) -> str:
-        """A moment in the viewer's zone."""
+        """A moment in the viewer's zone; what is none, such as a condition that somebody typed, as it is."""
         if moment is None or moment == "":
             return ""
-        read = datetime.fromisoformat(moment) if isinstance(moment, str) else moment
-        return str(format_datetime(read, "medium", tzinfo=self.zone, locale=self.locale))
+        try:
+            read = datetime.fromisoformat(moment) if isinstance(moment, str) else moment
+            return str(format_datetime(read, "medium", tzinfo=self.zone, locale=self.locale))
+        except (ValueError, OverflowError):
+            return str(moment)
 
     def number(self, value: float) -> str:
         """With the separators of the locale."""

@@ -17,6 +17,8 @@ if TYPE_CHECKING:
 
 SIZE = re.compile(r"([0-9]+(?:[.,][0-9]+)?)\s*([KMGTP]?)(?:i?B)?", re.IGNORECASE)
 POWERS = "KMGTP"
+LONGEST = 20
+"""Digits of a size."""
 
 
 class Invalid(Exception):
@@ -104,6 +106,8 @@ def size(text: str) -> int:
     if found is None:
         raise Invalid(N_("This is no size: write 512 MiB or 4 GiB."))
     power = POWERS.index(found[2].upper()) + 1 if found[2] else 0
+    if len(found[1]) > LONGEST:
+        raise Invalid(N_("This is no size: write 512 MiB or 4 GiB."))
     return int(float(found[1].replace(",", ".")) * 1024**power)
 
 

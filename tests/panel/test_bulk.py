@@ -71,3 +71,13 @@ async def test_changing_many_changes_what_is_said(anna: Browser, desks: Desks, a
     assert "Done." in page.main.text
     found = api.ask("SELECT description, blocked FROM users WHERE id IN (%s, %s)", desks.user, other)
     assert [(row["description"], row["blocked"]) for row in found] == [("both", False), ("both", False)]
+
+
+@asynchronous
+async def test_what_needs_nothing_more_is_tried_at_once(anna: Browser, desks: Desks) -> None:
+    desks.be("running")
+    page = await anna.get("/panel/vms")
+    page = sound(await anna.post("/panel/vms/bulk", {**page.form("/panel/vms/bulk"), "op": "stop", "ids": [desks.vm]}))
+    assert "1 can be done" in page.main.text and desks.row()["desired_state"] == "running"
+    page = sound(await anna.post("/panel/vms/bulk", {**page.form(), "sure": "do"}))
+    assert "Done." in page.main.text and desks.row()["desired_state"] == "stopped"

@@ -133,7 +133,7 @@ def test_sizes(text: str, bytes: int) -> None:
     assert size(shown_size(bytes)) == bytes
 
 
-@pytest.mark.parametrize("text", ["", "much", "-1", "1 XB", "1e3"])
+@pytest.mark.parametrize("text", ["", "much", "-1", "1 XB", "1e3", "9" * 400])
 def test_no_sizes(text: str) -> None:
     with pytest.raises(Invalid):
         size(text)

@@ -114,3 +114,32 @@ async def test_what_lists_watch(anna: Browser, desks: Desks) -> None:
     page = await anna.get("/panel/vms?state=stopped&columns=name,state,properties")
     [topic] = [each["data-topic"] for each in page.main.all("table")]
     assert topic == "vms?state=stopped&fields=name%2Cstate"
+
+
+@pytest.mark.parametrize(
+    "query",
+    [
+        "since[ge]=0001-01-01T00:00Z",
+        "since[ge]=9999-12-31T23:59-12:00",
+        "since[ge]=never",
+        "since[between]=a,b",
+        "id=999999999999999999999999",
+        "name[ilike]=%5C",
+        "name[nothing]=1",
+        "state[in]=",
+        "limit=100000",
+        "cursor=x",
+        "sort=-",
+        "columns=,,,",
+        "f=&o=&v=",
+        "=",
+        "[eq]=1",
+        "a[b]c=1",
+        "name=a&name=b&name=c",
+        "property.room=12",
+    ],
+)
+@asynchronous
+async def test_odd_addresses(boss: Browser, desks: Desks, query: str) -> None:
+    page = sound(await boss.get(f"/panel/vms?{query}"))
+    assert page.status < 500, page.main.text

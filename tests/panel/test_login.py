@@ -80,3 +80,9 @@ async def test_who_asks_is_found_out_for_each_page(anna: Browser, logins: ApiWor
     logins.ask("UPDATE administrators SET blocked = true WHERE name = 'anna'")
     page = sound(await anna.get("/panel/vms"))
     assert page.url.startswith("/panel/login")
+
+
+@asynchronous
+async def test_name_and_tenant_in_one_field(browser: Browser) -> None:
+    assert (await browser.log_in("anna@acme", "", "anna's password")).url == "/panel/"
+    assert (await Browser(browser.port).log_in("anna@rival", "", "anna's password")).status == 401
