@@ -69,7 +69,7 @@ def conditions_of(query: Fields) -> list[Condition]:
     found = []
     for key, value in query.but(*RESERVED, *ADDED):
         parts = KEY.fullmatch(key)
-        if parts and value != "":
+        if parts and value.strip():
             found.append(Condition(parts[1], parts[2] or "", value))
     return found
 

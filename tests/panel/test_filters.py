@@ -29,6 +29,7 @@ MADRID = ZoneInfo("Europe/Madrid")
         ("f=state&o=eq&v=running", [("state", "running")]),
         ("f=state&o=null&v=", [("state[null]", "true")]),
         ("f=state&o=ne&v=", []),
+        ("name=+&state=%00", [("state", "\0")]),
         ("columns=a&columns=b,c&columns=a", [("columns", "a,b,c")]),
         ("state=running&state=running&limit=10", [("state", "running"), ("limit", "10")]),
     ],
