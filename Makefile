@@ -9,11 +9,11 @@ TEST_PACKAGES := $(RUN_PACKAGES) xvfb x11-apps x11-utils xdotool busybox-static 
 TEST_PACKAGES += lxc uidmap
 TEST_PACKAGES += libvirt-dev pkg-config gcc python3-dev qemu-system-x86 qemu-utils libvirt-daemon-system libvirt-clients kmod tini
 TEST_PACKAGES += mmdebstrap e2fsprogs zstd btrfs-progs iproute2 nftables dnsmasq-base
-TEST_PACKAGES += systemd-container $(DEB_PACKAGES)
+TEST_PACKAGES += systemd-container $(DEB_PACKAGES) chromium chromium-driver fonts-dejavu-core
 
 TOGETHER := tests/unit tests/contract tests/world tests/admin
 
-.PHONY: deb demo test soak lint types bench clean packages-demo packages-test
+.PHONY: deb demo test soak lint types bench clean screenshots packages-demo packages-test
 .DELETE_ON_ERROR:
 
 # Packages are looked for at each start: they may have been removed since the environment was made.
@@ -47,6 +47,10 @@ lint: .venv/.test
 
 types: .venv/.test
 	$(BIN)/mypy
+
+# Pictures of all of the panel's screens, in docs/screenshots/.
+screenshots: packages-test .venv/.test
+	@$(BIN)/python -m tests.browser.shots
 
 bench: packages-test .venv/.test
 	$(BIN)/python -m bench

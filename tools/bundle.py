@@ -177,8 +177,9 @@ def copy_ours(bundle: Bundle, setup: ConfigParser, library: Path) -> None:
     data = dict(setup.items("options.package_data"))
     extra = [
         file
-        for package, pattern in data.items()
+        for package, patterns in data.items()
         if package in modules
+        for pattern in patterns.replace(",", " ").split()
         for file in PROJECT.joinpath(*package.split(".")).glob(pattern)
     ]
     plugins = [PROJECT / f"twisted/plugins/{name.replace('-', '_')}_plugin.py" for name in bundle.daemons]

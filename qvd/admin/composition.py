@@ -63,6 +63,8 @@ from qvd.hkd.notify import Pulse
 from qvd.hkd.serving import Listener, Steps
 from qvd.model.placement import Weights
 from qvd.model.settings import Settings
+from qvd.panel.screens import SCREENS
+from qvd.panel.site import Panel
 from qvd.protocols.adapters.tls import TLSListenerFactory, listen_tls, make_server_context
 from qvd.telemetry.numbers import ProcessNumbers
 
@@ -221,7 +223,10 @@ class Composition:
     def _site(self) -> ApiSite:
         calls, access = CallNumbers(self.numbers.registry), AccessLog()
         endpoints = all_endpoints()
-        app = make_app(endpoints, Dispatcher(self.services), [calls.answered, access.answered], self.underway)
+        dispatcher = Dispatcher(self.services)
+        answered = [calls.answered, access.answered]
+        app = make_app(endpoints, dispatcher, answered, self.underway)
+        Panel(endpoints, dispatcher, SCREENS, self.underway, answered).add_to(app)
         Probes(self._refusal, self._exposition, configured.networks(self.settings, "admin.metrics.networks")).add_to(
             app
         )

@@ -29,6 +29,7 @@ FOREIGN = {
     "qvd.hkd.console": {"attrs"},
     "qvd.agent": {"attrs", "zope", "twisted"},
     "qvd.admin": {"attrs", "zope", "twisted", "klein", "msgspec", "werkzeug", "prometheus_client", "pyotp"},
+    "qvd.panel": {"attrs", "twisted", "klein", "msgspec", "jinja2", "segno", "babel"},
     "qvd.telemetry": {"attrs", "twisted", "prometheus_client"},
     # No Twisted: programs that wait for each answer.
     "qvd.apiclient": {"attrs", "httpx"},
@@ -68,6 +69,8 @@ OURS = {
     "qvd.hkd.console": {"qvd.model", "qvd.interfaces", "qvd.hkd", "qvd.hkd.garbage", "qvd.db"},
     "qvd.agent": {"qvd.model", "qvd.interfaces", "qvd.protocols", "qvd.protocols.adapters"},
     "qvd.admin": {"qvd.model", "qvd.interfaces", "qvd.telemetry"},
+    # Pages are made of what the API answers and declares. Which modules of it, tests/panel/test_layers.py says.
+    "qvd.panel": {"qvd.model", "qvd.admin"},
     "qvd.telemetry": {"qvd.model", "qvd.interfaces"},
     "qvd.apiclient": {"qvd.model"},
     "qvd.declarative": set[str](),

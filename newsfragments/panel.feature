@@ -1,0 +1,1 @@
+A web panel for administrators at the port of the administration API, under `/panel/`: in English and Spanish, dark and light, with lists, detail pages and forms that are made of what the API declares, and live states.
